@@ -1,0 +1,69 @@
+# Everything a developer does, each target complete on a machine that has only Python 3.11+ and make.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+GENERATED := generated
+MAIN := $(shell git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main)
+
+SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos -I $(SITE)
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## make the virtual environment with exactly the locked packages
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(INSTALLED) ## run the whole stack on this machine; Ctrl-C stops it
+	@exec $(BIN)/python -m sandbox $(ARGS)
+
+test: $(INSTALLED) ## run the tests; ARGS goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## every check that is not a test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code protos
+	$(MAKE) --silent check-contract check-stack
+
+format: $(INSTALLED) ## format Python and protobuf
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write protos
+
+generate: $(INSTALLED) ## rebuild generated/ from protos/
+	@mkdir -p $(GENERATED)/live_sessions/v1
+	$(PROTOC) --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) --mypy_grpc_out=$(GENERATED) \
+		$$(cd protos && ls live_sessions/v1/*.proto)
+	$(PROTOC) --include_imports --descriptor_set_out=$(GENERATED)/live_sessions.binpb \
+		$$(cd protos && ls live_sessions/v1/*.proto) google/rpc/error_details.proto
+
+lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --quiet --custom-compile-command "make lock" --output-file requirements.lock
+
+.PHONY: help install run test check format generate lock
+
+# buf reads descriptor sets, so that it needs no second way to find the google/ files.
+check-contract: $(INSTALLED)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PROTOC) --include_imports --include_source_info --descriptor_set_out=$$scratch/source.binpb $$(cd protos && ls live_sessions/v1/*.proto) && \
+	$(BIN)/buf lint $$scratch/source.binpb --config protos/buf.yaml && \
+	$(MAKE) --silent generate GENERATED=$$scratch/generated > /dev/null && \
+	touch $$scratch/generated/live_sessions/__init__.py $$scratch/generated/live_sessions/v1/__init__.py && \
+	{ diff -r -x __pycache__ -x '*.egg-info' $$scratch/generated generated || { echo "generated/ is stale: run make generate"; exit 1; }; } && \
+	if [ -n "$(MAIN)" ] && git show $(MAIN):generated/live_sessions.binpb > $$scratch/main.binpb 2> /dev/null; then \
+		$(BIN)/buf breaking generated/live_sessions.binpb --against $$scratch/main.binpb --config protos/buf.yaml; \
+	else echo "no main branch to compare the contract with"; fi
+
+.PHONY: check-contract check-stack
