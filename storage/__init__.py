@@ -1,0 +1,1 @@
+"""PostgreSQL: nouns, tables, transactions and migrations. Imports nothing of ours."""

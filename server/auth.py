@@ -1,0 +1,124 @@
+"""Who calls: a bearer JWT becomes a `Caller`; and who may: the access table, which fails closed."""
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from server.errors import PermissionDenied, Unauthenticated, Unavailable
+from server.settings import Settings
+from storage.model import Role
+
+ALGORITHMS = {
+    rsa.RSAPublicKey: ["RS256", "RS384", "RS512"],
+    ec.EllipticCurvePublicKey: ["ES256", "ES384", "ES512"],
+    ed25519.Ed25519PublicKey: ["EdDSA"],
+}
+MAX_ID = 128
+MAX_NAME = 128
+
+
+class Access(Enum):
+    PUBLIC = auto()
+    SIGNED_IN = auto()
+    """Any trusted token; use cases that belong to one session's instructor check that themselves."""
+    INSTRUCTOR = auto()
+    DAILY = auto()
+    """Daily's signature over the body, which the use case verifies."""
+
+
+ACCESS = {
+    "CreateLiveSession": Access.INSTRUCTOR,
+    "GetLiveSession": Access.PUBLIC,
+    "DeleteLiveSession": Access.SIGNED_IN,
+    "StartSessionRecording": Access.SIGNED_IN,
+    "StopSessionRecording": Access.SIGNED_IN,
+    "GetSessionRecording": Access.SIGNED_IN,
+    "GetSessionToken": Access.SIGNED_IN,
+    "GetInstructorLiveSessions": Access.PUBLIC,
+    "ListSessionParticipants": Access.SIGNED_IN,
+    "ListSessionRecordings": Access.SIGNED_IN,
+    "ReceiveDailyWebhook": Access.DAILY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    id: str
+    name: str
+    role: Role
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """Who makes the call at hand. A LookupError on a public RPC, which has no business asking."""
+    return _caller.get()
+
+
+class Authenticator:
+    """Checks tokens against the one key source of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._issuer = settings.jwt_issuer
+        self._audience = settings.jwt_audience
+        self._jwks: jwt.PyJWKClient | None = None
+        self._key: Any = None
+        self._algorithms = [name for names in ALGORITHMS.values() for name in names]
+        if settings.jwt_secret is not None:
+            self._key = settings.jwt_secret.get_secret_value()
+            self._algorithms = ["HS256"]
+        elif settings.jwt_public_key is not None:
+            self._key = load_pem_public_key(settings.jwt_public_key.encode())
+            self._algorithms = next(names for kind, names in ALGORITHMS.items() if isinstance(self._key, kind))
+        else:
+            self._jwks = jwt.PyJWKClient(str(settings.jwt_jwks_url), cache_keys=True, timeout=5)
+
+    async def admit(self, access: Access, authorization: str | None) -> None:
+        """Lets the call pass, with its caller known, or raises Unauthenticated, PermissionDenied, Unavailable."""
+        if access in (Access.PUBLIC, Access.DAILY):
+            return
+        caller = await self._authenticate(authorization)
+        if access is Access.INSTRUCTOR and caller.role is not Role.INSTRUCTOR:
+            raise PermissionDenied("Only instructors can create sessions")
+        _caller.set(caller)
+
+    async def _authenticate(self, authorization: str | None) -> Caller:
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("A bearer token is required")
+        try:
+            key = self._key if self._jwks is None else await self._published_key(self._jwks, token)
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=self._algorithms,
+                issuer=self._issuer,
+                audience=self._audience,
+                options={"require": ["exp"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise Unauthenticated("The token has expired") from None
+        except jwt.PyJWKClientConnectionError as error:
+            raise Unavailable(f"JWKS: {error}") from None
+        except (jwt.PyJWTError, ValueError):
+            raise Unauthenticated("The token is not valid") from None
+        return _caller_of(claims)
+
+    async def _published_key(self, jwks: jwt.PyJWKClient, token: str) -> jwt.PyJWK:
+        return await asyncio.to_thread(jwks.get_signing_key_from_jwt, token)
+
+
+def _caller_of(claims: dict[str, Any]) -> Caller:
+    id = claims.get("id", claims.get("sub"))
+    if not isinstance(id, str) or not 0 < len(id) <= MAX_ID or not id.isprintable():
+        raise Unauthenticated(f"The token names no user: id must be 1 to {MAX_ID} printable characters")
+    name = claims.get("name")
+    role = Role.INSTRUCTOR if claims.get("role") == Role.INSTRUCTOR else Role.STUDENT
+    return Caller(id, name[:MAX_NAME] if isinstance(name, str) and name else id, role)

@@ -1,0 +1,164 @@
+"""Between protobuf and the nouns, and the checks of what comes in. Field names in messages are those of REST."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from live_sessions.v1 import resources_pb2 as pb
+from live_sessions.v1 import service_pb2 as rpc
+
+from server.errors import InvalidArgument
+from server.recordings import Playback
+from storage.model import NewSession, Participant, Recording, Session
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_TIME = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
+MAX_TIME = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+MAX_ID = 128
+MAX_PARTICIPANTS = 100_000
+ROOM_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+KEY = re.compile(r"[!-~]{1,128}")
+
+
+# What comes in
+
+
+def new_session(request: rpc.CreateLiveSessionRequest) -> NewSession:
+    missing = [
+        name
+        for name, given in (
+            ("courseId", request.course_id.strip()),
+            ("startsAt", request.HasField("starts_at")),
+        )
+        if not given
+    ]
+    if missing:
+        raise InvalidArgument("courseId and startsAt are required", *missing)
+    return NewSession(
+        course_id=_id(request.course_id, "courseId"),
+        starts_at=_starts_at(request.starts_at),
+        recording_enabled=request.recording_enabled,
+        max_participants=_max_participants(request),
+    )
+
+
+def session_name(name: str) -> str:
+    if not ROOM_NAME.fullmatch(name):
+        raise InvalidArgument("sessionName must be 1 to 128 letters, digits, - or _", "sessionName")
+    return name
+
+
+def instructor_id(id: str) -> str:
+    return _id(id, "instructorId")
+
+
+def idempotency_key(key: str | None) -> str | None:
+    if key is not None and not KEY.fullmatch(key):
+        raise InvalidArgument("Idempotency-Key must be 1 to 128 visible ASCII characters", "Idempotency-Key")
+    return key
+
+
+def _id(value: str, field: str) -> str:
+    if not 0 < len(value) <= MAX_ID or not value.isprintable():
+        raise InvalidArgument(f"{field} must be 1 to {MAX_ID} characters without control characters", field)
+    return value
+
+
+def _starts_at(time: Timestamp) -> datetime:
+    if not MIN_TIME <= time.seconds < MAX_TIME:
+        raise InvalidArgument("startsAt must lie between the years 2000 and 9999", "startsAt")
+    return EPOCH + timedelta(seconds=time.seconds, milliseconds=time.nanos // 1_000_000)
+
+
+def _max_participants(request: rpc.CreateLiveSessionRequest) -> int | None:
+    if not request.HasField("max_participants"):
+        return None
+    if not 1 <= request.max_participants <= MAX_PARTICIPANTS:
+        raise InvalidArgument(f"maxParticipants must be between 1 and {MAX_PARTICIPANTS}", "maxParticipants")
+    return request.max_participants
+
+
+# What goes out
+
+
+def timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    since = time - EPOCH
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
+
+
+def session(session: Session) -> pb.LiveSession:
+    return pb.LiveSession(
+        id=str(session.id),
+        course_id=session.course_id,
+        room_name=session.room_name,
+        status=session.status,
+        starts_at=timestamp(session.starts_at),
+        ends_at=timestamp(session.ends_at),
+        created_by=session.created_by,
+        recording_enabled=session.recording_enabled,
+        max_participants=session.max_participants,
+        created_at=timestamp(session.created_at),
+        updated_at=timestamp(session.updated_at),
+    )
+
+
+def participant(participant: Participant) -> pb.SessionParticipant:
+    return pb.SessionParticipant(
+        id=str(participant.id),
+        user_id=participant.user_id,
+        session_id=str(participant.session_id),
+        role=participant.role,
+        joined_at=timestamp(participant.joined_at),
+        left_at=timestamp(participant.left_at),
+        was_kicked=participant.was_kicked,
+        mic_allowed=participant.mic_allowed,
+        camera_allowed=participant.camera_allowed,
+        created_at=timestamp(participant.created_at),
+        updated_at=timestamp(participant.updated_at),
+    )
+
+
+def recording(recording: Recording) -> pb.Recording:
+    return pb.Recording(
+        id=str(recording.id),
+        session_id=str(recording.session_id),
+        recording_id=recording.recording_id or "",
+        s3_key=recording.s3_key,
+        duration=recording.duration,
+        status=recording.status,
+        created_at=timestamp(recording.created_at),
+        updated_at=timestamp(recording.updated_at),
+        failure_reason=recording.failure_reason,
+    )
+
+
+def started(recording: Recording) -> rpc.StartSessionRecordingResponse:
+    return rpc.StartSessionRecordingResponse(
+        recording_id=recording.recording_id, started_at=timestamp(recording.started_at)
+    )
+
+
+def stopped(recording: Recording) -> rpc.StopSessionRecordingResponse:
+    """The duration is that between the two times, so that a repeated stop says the same when Daily has told its own."""
+    start, stop = recording.started_at, recording.stopped_at
+    return rpc.StopSessionRecordingResponse(
+        recording_id=recording.recording_id,
+        stopped_at=timestamp(stop),
+        duration=int((stop - start).total_seconds()) if start and stop and stop > start else 0,
+    )
+
+
+def playback(playback: Playback) -> rpc.GetSessionRecordingResponse:
+    recording, link = playback.recording, playback.link
+    access_link = rpc.GetSessionRecordingResponse.AccessLink
+    return rpc.GetSessionRecordingResponse(
+        recording_id=recording.recording_id,
+        started_at=timestamp(recording.started_at),
+        stopped_at=timestamp(recording.stopped_at),
+        duration=recording.duration,
+        status=playback.status,
+        download_link=None if link is None else link.url,
+        access_link=None if link is None else access_link(url=link.url, expires_at=timestamp(link.expires_at)),
+    )

@@ -1,0 +1,98 @@
+"""The RPCs: convert, call the use case, convert. What each one promises stands in service.proto."""
+
+from typing import Any
+
+from grpc.aio import ServicerContext
+from live_sessions.v1 import resources_pb2 as pb
+from live_sessions.v1 import service_pb2 as rpc
+from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer
+
+from server import convert, paging, participants, recordings, sessions, webhooks
+from server.auth import caller
+from server.daily import Daily
+from storage.store import Store
+
+Context = ServicerContext[Any, Any]
+
+
+class Servicer(LiveSessionsServicer):
+    def __init__(self, store: Store, daily: Daily, webhook_secret: str | None) -> None:
+        self._store = store
+        self._daily = daily
+        self._webhook_secret = webhook_secret
+
+    async def CreateLiveSession(self, request: rpc.CreateLiveSessionRequest, context: Context) -> pb.LiveSession:
+        new = convert.new_session(request)
+        key = convert.idempotency_key(_metadata(context).get("idempotency-key"))
+        return convert.session(await sessions.create(self._store, self._daily, caller(), new, key))
+
+    async def GetLiveSession(self, request: rpc.GetLiveSessionRequest, context: Context) -> pb.LiveSession:
+        name = convert.session_name(request.session_name)
+        return convert.session(await sessions.get(self._store, name))
+
+    async def DeleteLiveSession(self, request: rpc.DeleteLiveSessionRequest, context: Context) -> pb.LiveSession:
+        name = convert.session_name(request.session_name)
+        return convert.session(await sessions.delete(self._store, self._daily, caller(), name))
+
+    async def StartSessionRecording(
+        self, request: rpc.StartSessionRecordingRequest, context: Context
+    ) -> rpc.StartSessionRecordingResponse:
+        name = convert.session_name(request.session_name)
+        return convert.started(await recordings.start(self._store, self._daily, caller(), name))
+
+    async def StopSessionRecording(
+        self, request: rpc.StopSessionRecordingRequest, context: Context
+    ) -> rpc.StopSessionRecordingResponse:
+        name = convert.session_name(request.session_name)
+        return convert.stopped(await recordings.stop(self._store, self._daily, caller(), name))
+
+    async def GetSessionRecording(
+        self, request: rpc.GetSessionRecordingRequest, context: Context
+    ) -> rpc.GetSessionRecordingResponse:
+        name = convert.session_name(request.session_name)
+        return convert.playback(await recordings.get(self._store, self._daily, caller(), name))
+
+    async def GetSessionToken(
+        self, request: rpc.GetSessionTokenRequest, context: Context
+    ) -> rpc.GetSessionTokenResponse:
+        name = convert.session_name(request.session_name)
+        token = await participants.issue_token(self._store, self._daily, caller(), name)
+        return rpc.GetSessionTokenResponse(token=token)
+
+    async def GetInstructorLiveSessions(
+        self, request: rpc.GetInstructorLiveSessionsRequest, context: Context
+    ) -> rpc.GetInstructorLiveSessionsResponse:
+        instructor = convert.instructor_id(request.instructor_id)
+        page = paging.page(request, scope=instructor)
+        found = await sessions.of_instructor(self._store, instructor, page.limit, page.after)
+        rows, token = page.cut(found, lambda session: session.starts_at)
+        return rpc.GetInstructorLiveSessionsResponse(sessions=map(convert.session, rows), next_page_token=token)
+
+    async def ListSessionParticipants(
+        self, request: rpc.ListSessionParticipantsRequest, context: Context
+    ) -> rpc.ListSessionParticipantsResponse:
+        name = convert.session_name(request.session_name)
+        page = paging.page(request, scope=name)
+        found = await participants.of_session(self._store, caller(), name, page.limit, page.after)
+        rows, token = page.cut(found, lambda participant: participant.created_at)
+        return rpc.ListSessionParticipantsResponse(participants=map(convert.participant, rows), next_page_token=token)
+
+    async def ListSessionRecordings(
+        self, request: rpc.ListSessionRecordingsRequest, context: Context
+    ) -> rpc.ListSessionRecordingsResponse:
+        name = convert.session_name(request.session_name)
+        found = await recordings.of_session(self._store, caller(), name)
+        return rpc.ListSessionRecordingsResponse(recordings=map(convert.recording, found))
+
+    async def ReceiveDailyWebhook(
+        self, request: rpc.ReceiveDailyWebhookRequest, context: Context
+    ) -> rpc.ReceiveDailyWebhookResponse:
+        metadata = _metadata(context)
+        signature = metadata.get("x-webhook-signature", "")
+        timestamp = metadata.get("x-webhook-timestamp", "")
+        await webhooks.receive(self._store, self._webhook_secret, signature, timestamp, request.body.data)
+        return rpc.ReceiveDailyWebhookResponse()
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    return {key: str(value) for key, value in context.invocation_metadata() or ()}

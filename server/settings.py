@@ -1,0 +1,99 @@
+"""The only reader of the environment: LIVE_SESSIONS_… as one frozen object."""
+
+import base64
+import binascii
+import os
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "LIVE_SESSIONS_"
+
+
+class InvalidSettings(Exception):
+    """One line that says which variable is wrong and why; never its value."""
+
+
+def _database_url(url: SecretStr) -> SecretStr:
+    plain = url.get_secret_value().replace("postgresql+psycopg://", "postgresql://", 1)
+    if not plain.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be a postgresql:// URL")
+    return SecretStr(plain)
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("must be an http:// or https:// URL")
+    return url.rstrip("/")
+
+
+def _address(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be host:port")
+    return address
+
+
+def _long_secret(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < 32:
+        raise ValueError("must have at least 32 bytes")
+    return secret
+
+
+def _base64_secret(secret: SecretStr) -> SecretStr:
+    try:
+        decoded = base64.b64decode(secret.get_secret_value(), validate=True)
+    except binascii.Error:
+        decoded = b""
+    if len(decoded) < 16:
+        raise ValueError("must be base64 of at least 16 bytes")
+    return secret
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)]
+    grpc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
+    jwt_secret: Annotated[SecretStr, AfterValidator(_long_secret)] | None = None
+    jwt_public_key: str | None = None
+    jwt_jwks_url: HttpUrl | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    daily_api_url: HttpUrl = "https://api.daily.co/v1"
+    daily_api_key: Annotated[SecretStr, Field(min_length=1)]
+    daily_webhook_secret: Annotated[SecretStr, AfterValidator(_base64_secret)] | None = None
+    public_url: HttpUrl | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_trust_tokens(self) -> Self:
+        if sum(value is not None for value in (self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url)) != 1:
+            raise ValueError(f"exactly one of {PREFIX}JWT_SECRET, _JWT_PUBLIC_KEY and _JWT_JWKS_URL must be set")
+        return self
+
+
+def load() -> Settings:
+    """The settings of this process. Raises InvalidSettings for a missing, malformed or unknown variable."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise InvalidSettings(f"unknown setting: {', '.join(unknown)}")
+    try:
+        return Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise InvalidSettings("; ".join(_line(problem) for problem in error.errors())) from None
+
+
+def _line(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        message = "is required"
+    name = f"{PREFIX}{str(problem['loc'][0]).upper()} " if problem["loc"] else ""
+    return name + message

@@ -1,0 +1,118 @@
+"""The nouns, as they are stored. All times are aware, in UTC, with whole milliseconds."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class SessionStatus(StrEnum):
+    SCHEDULED = "scheduled"
+    LIVE = "live"
+    ENDED = "ended"
+
+
+class RecordingStatus(StrEnum):
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Role(StrEnum):
+    INSTRUCTOR = "instructor"
+    STUDENT = "student"
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """What a caller asks for when they create a session."""
+
+    course_id: str
+    starts_at: datetime
+    recording_enabled: bool
+    max_participants: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    id: UUID
+    course_id: str
+    room_name: str
+    status: SessionStatus
+    starts_at: datetime
+    ends_at: datetime | None
+    created_by: str
+    recording_enabled: bool
+    max_participants: int | None
+    created_at: datetime
+    updated_at: datetime
+    room_created_at: datetime | None
+    """When Daily confirmed the room. Until then the session is an intent that no caller sees."""
+    delete_requested_at: datetime | None
+    room_deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    id: UUID
+    """Also the instanceId under which Daily runs the recording."""
+    session_id: UUID
+    recording_id: str | None
+    """Daily's id; None until Daily has confirmed the start."""
+    s3_key: str | None
+    duration: int | None
+    status: RecordingStatus
+    failure_reason: str | None
+    started_at: datetime | None
+    stopped_at: datetime | None
+    stop_requested_at: datetime | None
+    settled_at: datetime | None
+    """When Daily's last word came: the file is stored, or there will be none."""
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    id: UUID
+    user_id: str
+    session_id: UUID
+    role: Role
+    joined_at: datetime | None
+    left_at: datetime | None
+    was_kicked: bool
+    mic_allowed: bool
+    camera_allowed: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What decides whether, and how, a user may enter a room."""
+
+    status: SessionStatus
+    delete_requested_at: datetime | None
+    was_kicked: bool
+    mic_allowed: bool
+    camera_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One stay of one device in a room, under the id that Daily gives it."""
+
+    id: str
+    daily_user_id: str
+    joined_at: datetime | None
+    left_at: datetime | None
+    is_owner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One webhook event in the inbox; `body` is what Daily sent, parsed."""
+
+    id: str
+    type: str
+    body: dict[str, object]

@@ -1,0 +1,99 @@
+"""The way into PostgreSQL: `async with store.transaction() as tx`, and then verbs in our language."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import waiting
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from storage.errors import translated
+from storage.inbox import Inbox
+from storage.participants import Participants
+from storage.recordings import Recordings
+from storage.sessions import Sessions
+
+POOL_SIZE = 10
+# A statement that takes longer than any call may take is a mistake; PostgreSQL ends it even when nobody waits any more.
+SESSION_OPTIONS = (
+    "-c timezone=UTC -c statement_timeout=10s -c lock_timeout=8s -c idle_in_transaction_session_timeout=15s"
+)
+BECOME_LEADER = "SELECT pg_try_advisory_lock(300851797)"
+
+
+class _Connection(psycopg.AsyncConnection[Any]):
+    """Gives up at once when its task is cancelled. psycopg would first wait for PostgreSQL to confirm the cancellation,
+    which a frozen server never does (github.com/psycopg/psycopg/issues/1371)."""
+
+    async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            self.pgconn.finish()
+            raise
+
+
+class Transaction:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.sessions = Sessions(connection)
+        self.recordings = Recordings(connection)
+        self.participants = Participants(connection)
+        self.inbox = Inbox(connection)
+        self._connection = connection
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """An exception inside undoes what was done inside, and the transaction goes on."""
+        async with self._connection.begin_nested():
+            yield
+
+
+class Store:
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._engine: AsyncEngine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=self._connect,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=2,
+            pool_use_lifo=True,
+        )
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Commits at the end, or rolls back on any exception. Raises StorageUnavailable, StorageOverloaded."""
+        with translated():
+            async with self._engine.begin() as connection:
+                yield Transaction(connection)
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[Transaction]:
+        """For a single statement, which needs no transaction around it and so no round trips for one."""
+        with translated():
+            async with self._autocommit.connect() as connection:
+                yield Transaction(connection)
+
+    @asynccontextmanager
+    async def leadership(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        """Gives a function that tells whether we are the one leader among all processes on this database. Who is stays
+        it until their block or their connection ends."""
+        with translated():
+            async with await self._connect() as connection:
+                await connection.set_autocommit(True)
+
+                async def leads() -> bool:
+                    with translated():
+                        row = await (await connection.execute(BECOME_LEADER)).fetchone()
+                        return bool(row and row[0])
+
+                yield leads
+
+    async def _connect(self) -> _Connection:
+        return await _Connection.connect(self._database_url, connect_timeout=3, options=SESSION_OPTIONS)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
