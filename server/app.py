@@ -12,9 +12,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
+
 from live_sessions.v1 import service_pb2
 from live_sessions.v1.service_pb2_grpc import add_LiveSessionsServicer_to_server
-
 from server.auth import Authenticator
 from server.daily import Daily
 from server.interceptors import Interceptor

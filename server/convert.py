@@ -4,9 +4,9 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
-
 from server.errors import InvalidArgument
 from server.recordings import Playback
 from storage.model import NewSession, Participant, Recording, Session

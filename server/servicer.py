@@ -3,10 +3,10 @@
 from typing import Any
 
 from grpc.aio import ServicerContext
+
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer
-
 from server import convert, paging, participants, recordings, sessions, webhooks
 from server.auth import caller
 from server.daily import Daily

@@ -1,0 +1,116 @@
+"""What drives the stack in tests: REST callers, gRPC metadata, the stand-in's control surface, and waiting."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from sandbox.stack import Stack
+
+EXAMPLE = {
+    "courseId": "course-uuid-123",
+    "startsAt": "2025-12-26T15:00:00.000Z",
+    "recordingEnabled": True,
+    "maxParticipants": 50,
+}
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], seconds: float = 15) -> T:
+    """The first truthy thing that `look` returns."""
+    end = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+    return seen
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """gRPC metadata of a caller."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+def error_info(error: Any) -> error_details_pb2.ErrorInfo:
+    """The ErrorInfo of a failed gRPC call."""
+    info = error_details_pb2.ErrorInfo()
+    status = rpc_status.from_call(error)
+    assert status is not None
+    assert status.details[0].Unpack(info)
+    return info
+
+
+class Rest:
+    """Calls the REST API as one of its users: by user id."""
+
+    def __init__(self, stack: Stack, http: httpx.Client) -> None:
+        self._stack = stack
+        self._http = http
+
+    def token(self, id: str, role: str = "instructor", name: str | None = None) -> str:
+        return self._stack.token(id=id, name=name or id, role=role)
+
+    def call(
+        self, method: str, path: str, as_: str | None = None, role: str = "instructor", **request: Any
+    ) -> httpx.Response:
+        """`as_` is the caller's user id; None is an anonymous call."""
+        headers = dict(request.pop("headers", {}))
+        if as_ is not None:
+            headers["Authorization"] = f"Bearer {self.token(as_, role)}"
+        return self._http.request(method, path, headers=headers, **request)
+
+    def create(self, as_: str = "ada", **changes: Any) -> dict[str, Any]:
+        """A new session, made from the documented example."""
+        answer = self.call("POST", "/sessions", as_, json=EXAMPLE | changes)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def recording(self, as_: str = "ada") -> dict[str, Any]:
+        """A new session that is being recorded."""
+        session = self.create(as_)
+        answer = self.call("POST", f"/sessions/{session['roomName']}/start-recording", as_)
+        assert answer.status_code == 200, answer.text
+        return session | answer.json()
+
+    def get(self, room_name: str) -> dict[str, Any]:
+        return dict(self.call("GET", f"/sessions/{room_name}").json())
+
+
+class DailyControl:
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def fault(self, fault: str, method: str | None = None, path: str | None = None, **options: Any) -> None:
+        body = {"fault": fault, "method": method, "path": path, **options}
+        answer = self._client.post(
+            "/sandbox/faults", json={k: v for k, v in body.items() if v is not None or k == "times"}
+        )
+        assert answer.is_success, answer.text
+
+    def clear_faults(self) -> None:
+        self._client.delete("/sandbox/faults").raise_for_status()
+
+    def state(self) -> dict[str, Any]:
+        return dict(self._client.get("/sandbox/state").json())
+
+    def calls(self, call: str) -> int:
+        """How often Daily was asked, by method and path template, such as "POST /rooms"."""
+        return int(self.state()["calls"].get(call, 0))
+
+    def rooms(self) -> set[str]:
+        return {room["name"] for room in self.state()["rooms"]}
+
+    def recordings(self, room_name: str) -> list[dict[str, Any]]:
+        return [one for one in self.state()["recordings"] if one["room_name"] == room_name]
+
+    def join(self, room_name: str, meeting_token: str) -> dict[str, Any]:
+        answer = self._client.post(f"/sandbox/rooms/{room_name}/join", json={"token": meeting_token})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def leave(self, room_name: str, session_id: str) -> dict[str, Any]:
+        answer = self._client.post(f"/sandbox/rooms/{room_name}/leave", json={"session_id": session_id})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())

@@ -1,0 +1,57 @@
+"""The real stack, started once by the sandbox's own code, and what the tests drive it with."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import psycopg
+import pytest
+
+from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
+from sandbox.stack import Stack
+from tests.clients import DailyControl, Rest
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.rest_url, timeout=20, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def stub(stack: Stack) -> Iterator[LiveSessionsStub]:
+    with grpc.insecure_channel(stack.grpc_proxy) as channel:
+        yield LiveSessionsStub(channel)
+
+
+@pytest.fixture(scope="session")
+def rest(stack: Stack, http: httpx.Client) -> Rest:
+    return Rest(stack, http)
+
+
+@pytest.fixture
+def daily(stack: Stack) -> Iterator[DailyControl]:
+    """The stand-in's control surface; its faults are cleared afterwards."""
+    assert stack.daily_url is not None
+    with httpx.Client(base_url=stack.daily_url, timeout=20, trust_env=False) as client:
+        control = DailyControl(client)
+        yield control
+        control.clear_faults()
+
+
+@pytest.fixture
+def database(stack: Stack) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return Path(__file__).parent.parent
