@@ -74,7 +74,7 @@ def _server(settings: Settings, store: Store, daily: Daily) -> tuple[grpc.aio.Se
     server = grpc.aio.server(interceptors=[Interceptor(Authenticator(settings))], options=OPTIONS)
     secret = settings.daily_webhook_secret
     servicer = Servicer(store, daily, None if secret is None else secret.get_secret_value())
-    with _generic_handlers_only(server):
+    with generic_handlers_only(server):
         add_LiveSessionsServicer_to_server(servicer, server)
         checks = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -87,7 +87,7 @@ def _server(settings: Settings, store: Store, daily: Daily) -> tuple[grpc.aio.Se
 
 
 @contextlib.contextmanager
-def _generic_handlers_only(server: Any) -> Any:
+def generic_handlers_only(server: Any) -> Any:
     """grpc.aio waits over one future per registered method for every call it accepts; generic handlers alone are enough
     (github.com/grpc/grpc/pull/41796)."""
     registered = server.add_registered_method_handlers

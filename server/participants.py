@@ -13,9 +13,7 @@ from storage.store import Store
 async def issue_token(store: Store, daily: Daily, caller: Caller, room_name: str) -> str:
     """Records the caller as a participant and returns a meeting token for Daily."""
     user = user_id(caller.id)
-    async with store.statement() as tx:
-        [found] = await tx.participants.admit([(room_name, caller.id, user, caller.role)])
-    admission = rules.may_join(found, room_name)
+    admission = rules.may_join(await store.admission((room_name, caller.id, user, caller.role)), room_name)
     return await daily.meeting_token(
         room_name,
         user=user,

@@ -52,8 +52,7 @@ async def _make_room(store: Store, daily: Daily, session: Session) -> Session:
 
 
 async def get(store: Store, room_name: str) -> Session:
-    async with store.statement() as tx:
-        return rules.found(await tx.sessions.by_name(room_name))
+    return rules.found(await store.session(room_name))
 
 
 async def of_instructor(

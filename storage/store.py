@@ -9,8 +9,10 @@ import psycopg
 from psycopg import waiting
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from storage.batching import Batcher
 from storage.errors import translated
 from storage.inbox import Inbox
+from storage.model import Admission, Role, Session
 from storage.participants import Participants
 from storage.recordings import Recordings
 from storage.sessions import Sessions
@@ -62,6 +64,10 @@ class Store:
             pool_use_lifo=True,
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.session = Batcher(self._sessions)
+        """By room name; the read of everybody who opens the page of a class."""
+        self.admission = Batcher(self._admissions)
+        """Of (room name, user id, id inside Daily, role), as `Participants.admit`; the write of everybody who joins."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -91,6 +97,15 @@ class Store:
                         return bool(row and row[0])
 
                 yield leads
+
+    async def _sessions(self, room_names: list[str]) -> list[Session | None]:
+        async with self.statement() as tx:
+            found = {session.room_name: session for session in await tx.sessions.by_names(room_names)}
+        return [found.get(name) for name in room_names]
+
+    async def _admissions(self, asked: list[tuple[str, str, str, Role]]) -> list[Admission | None]:
+        async with self.statement() as tx:
+            return await tx.participants.admit(asked)
 
     async def _connect(self) -> _Connection:
         return await _Connection.connect(self._database_url, connect_timeout=3, options=SESSION_OPTIONS)
