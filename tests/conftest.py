@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import grpc
 import httpx
@@ -14,8 +15,9 @@ from tests.clients import DailyControl, Rest
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack")) as running:
+def stack() -> Iterator[Stack]:
+    # Not in pytest's own temporary directory, which PostgreSQL's user must not enter when the tests run as root.
+    with TemporaryDirectory() as data_dir, Stack(Path(data_dir)) as running:
         yield running
 
 

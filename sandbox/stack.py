@@ -1,0 +1,249 @@
+"""The whole stack: its parts started in order, each awaited until it answers, and stopped in reverse."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from errno import EADDRINUSE
+from pathlib import Path
+from secrets import SystemRandom
+from typing import Self
+
+import grpc
+import httpx
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from sandbox import envoy, postgres
+from sandbox.process import Process, SandboxError, Workspace, stop_together
+from sandbox.token import JWT_SETTINGS, caller_token, given_settings, make_secrets
+
+HOST = "127.0.0.1"
+# Below the ports of outgoing connections, one of which could take the port of a part while it restarts.
+FREE_PORTS = range(20000, 32000)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports asked for; 0 is a free one. Worker i listens on `grpc` + i."""
+
+    rest: int = 0
+    grpc: int = 0
+    daily: int = 0
+    proxy: int = 0
+
+
+ANY = Ports()
+
+
+class Stack:
+    """The running stack, between `__enter__` and `__exit__`.
+
+    LIVE_SESSIONS_… variables that are set win; `postgres` or `daily` is None where they name another.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        ports: Ports = ANY,
+        workers: int = 1,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._workspace = Workspace(data_dir, interrupted)
+        self._asked, self._workers = ports, workers
+        self._given = given_settings()
+        self._parts: list[Process] = []
+        self._cleanup = ExitStack()
+        self.postgres: postgres.Postgres | None = None
+        self.daily: Process | None = None
+        self.servers: list[Process] = []
+
+    def __enter__(self) -> Self:
+        try:
+            _require(envoy.BINARY, *([postgres.BINARY] if self._own_postgres else []))
+            self._cleanup.callback(self._workspace.release)
+            self._workspace.claim()
+            self._choose_ports()
+            self._secrets = make_secrets(self._workspace.path)
+            self._start()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://{HOST}:{self.ports.rest}"
+
+    @property
+    def grpc_targets(self) -> list[str]:
+        return [f"{HOST}:{port}" for port in self._server_ports]
+
+    @property
+    def grpc_proxy(self) -> str:
+        return f"{HOST}:{self.ports.proxy}"
+
+    @property
+    def daily_url(self) -> str | None:
+        return f"http://{HOST}:{self.ports.daily}" if self._own_daily else None
+
+    @property
+    def database_url(self) -> str:
+        return self.postgres.url if self.postgres else self._given["LIVE_SESSIONS_DATABASE_URL"]
+
+    @property
+    def logs(self) -> Path:
+        return self._workspace.logs
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings that the first server gets; the others differ in their address."""
+        made = {
+            "LIVE_SESSIONS_DATABASE_URL": self.database_url,
+            "LIVE_SESSIONS_PUBLIC_URL": self.rest_url,
+            "LIVE_SESSIONS_DAILY_WEBHOOK_SECRET": self._secrets["LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"],
+        }
+        if self._own_daily:
+            made["LIVE_SESSIONS_DAILY_API_URL"] = f"{self.daily_url}/v1"
+            made["LIVE_SESSIONS_DAILY_API_KEY"] = self._secrets["LIVE_SESSIONS_DAILY_API_KEY"]
+        if not self._given.keys() & set(JWT_SETTINGS):
+            made["LIVE_SESSIONS_JWT_SECRET"] = self._secrets["LIVE_SESSIONS_JWT_SECRET"]
+        return made | self._given | {"LIVE_SESSIONS_GRPC_ADDRESS": self.grpc_targets[0]}
+
+    def token(self, id: str, name: str, role: str) -> str:
+        return caller_token(self.environment, id, name, role)
+
+    def watch(self) -> None:
+        """Return when the sandbox is asked to stop; raise when a part ends by itself."""
+        while not self._workspace.interrupted():
+            for part in self._parts:
+                if part.ended:
+                    raise SandboxError(part.epitaph())
+            time.sleep(0.1)
+
+    @property
+    def _own_daily(self) -> bool:
+        return "LIVE_SESSIONS_DAILY_API_KEY" not in self._given
+
+    @property
+    def _own_postgres(self) -> bool:
+        return "LIVE_SESSIONS_DATABASE_URL" not in self._given
+
+    def _choose_ports(self) -> None:
+        """Fix every port, and see that nobody else has it, before anything is started."""
+        asked = self._asked
+        with ExitStack() as held:
+            rest, proxy, admin, daily = (
+                held.enter_context(_listen(port, flag)).getsockname()[1]
+                for port, flag in (
+                    (asked.rest, "--rest-port"),
+                    (asked.proxy, "--proxy-port"),
+                    (0, ""),
+                    (asked.daily if self._own_daily else 0, "--daily-port"),
+                )
+            )
+            self._server_ports = [
+                held.enter_context(_listen(asked.grpc and asked.grpc + i, "--grpc-port")).getsockname()[1]
+                for i in range(self._workers)
+            ]
+        self.ports = Ports(rest, self._server_ports[0], daily, proxy)
+        self._admin_port = admin
+
+    def _start(self) -> None:
+        if self._own_postgres:
+            self.postgres = postgres.Postgres(self._workspace)
+            self._add(self.postgres)
+        self._server("migrate", "migrate").run()
+        if self._own_daily:
+            self.daily = self._stand_in()
+            self._add(self.daily)
+        self.servers = [self._worker(i, target) for i, target in enumerate(self.grpc_targets)]
+        self._add(*self.servers)
+        self._add(self._envoy())
+        if self._own_daily or "LIVE_SESSIONS_PUBLIC_URL" in self._given:
+            self._server("register-webhook", "register-webhook").run()
+
+    def _add(self, *parts: Process) -> None:
+        """Start parts beside each other, and wait for all."""
+        self._cleanup.callback(stop_together, *parts)
+        self._parts += parts
+        for part in parts:
+            part.spawn()
+        for part in parts:
+            part.wait_ready()
+
+    def _server(self, name: str, *arguments: str) -> Process:
+        return Process(name, [sys.executable, "-m", "server", *arguments], self._workspace, self.environment)
+
+    def _worker(self, number: int, target: str) -> Process:
+        return Process(
+            f"server-{number}",
+            [sys.executable, "-m", "server"],
+            self._workspace,
+            self.environment | {"LIVE_SESSIONS_GRPC_ADDRESS": target},
+            lambda: _serves(target),
+        )
+
+    def _stand_in(self) -> Process:
+        options = [
+            f"--port={self.ports.daily}",
+            f"--api-key={self._secrets['LIVE_SESSIONS_DAILY_API_KEY']}",
+            "--domain=sandbox",
+            f"--state={self._workspace.path / 'daily.json'}",
+        ]
+        command = [sys.executable, "-m", "sandbox.daily", *options]
+        ready = f"{self.daily_url}/sandbox/state"
+        return Process("daily", command, self._workspace, ready=lambda: _answers(ready))
+
+    def _envoy(self) -> Process:
+        """Ready when it is live and reaches a server, which it has then found healthy."""
+        file = self._workspace.path / "envoy.yaml"
+        addresses = envoy.Addresses(self.ports.rest, self.ports.proxy, self._admin_port, self.grpc_targets)
+        file.write_text(envoy.configuration(addresses))
+        urls = [f"http://{HOST}:{self._admin_port}/ready", f"{self.rest_url}/sessions/instructor/nobody"]
+        command = [envoy.BINARY, "-c", file, *envoy.OPTIONS]
+        return Process("envoy", command, self._workspace, ready=lambda: all(map(_answers, urls)))
+
+
+def _require(*binaries: Path) -> None:
+    for binary in binaries:
+        try:
+            subprocess.run([binary, "--version"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SandboxError(f"{binary.name} cannot be executed ({error}): run `make install`") from error
+
+
+def _listen(port: int, flag: str) -> socket.socket:
+    """A socket that holds the port, or a free one for port 0."""
+    candidates = [port] if port else SystemRandom().sample(FREE_PORTS, 100)
+    for candidate in candidates:
+        try:
+            return socket.create_server((HOST, candidate))
+        except OSError as error:
+            reason = "is in use" if error.errno == EADDRINUSE else f"cannot be used: {error}"
+        except OverflowError:
+            reason = "is above 65535"
+    raise SandboxError(f"port {port} ({flag}) {reason}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _serves(target: str) -> bool:
+    """Whether the server's health is SERVING. Nothing is shared with earlier tries, nor their backoff."""
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(target, options) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
