@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import IO
 
-import psutil  # type: ignore[import-untyped]  # it ships without types
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 10.0  # seconds between asking a process to end and killing it

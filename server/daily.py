@@ -3,6 +3,7 @@
 Every request is safe to send again (rooms by our name, recordings by our instanceId), so what fails in passing is
 retried, never beyond the deadline of the call at hand."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -94,6 +95,7 @@ class Daily:
     def __init__(self, api_url: str, api_key: str) -> None:
         self._api_key = api_key
         self._domain_id: str | None = None
+        self._reading_domain = asyncio.Lock()
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=20)
         headers = {"Authorization": f"Bearer {api_key}"}
         self._http = httpx.AsyncClient(base_url=api_url, headers=headers, limits=limits)
@@ -191,7 +193,9 @@ class Daily:
     async def domain_id(self) -> str:
         """Read once and kept: with it, tokens need no call to Daily."""
         if self._domain_id is None:
-            self._domain_id = str((await self._send("GET", "/")).json()["domain_id"])
+            async with self._reading_domain:
+                if self._domain_id is None:
+                    self._domain_id = str((await self._send("GET", "/")).json()["domain_id"])
         return self._domain_id
 
     async def meeting_token(
