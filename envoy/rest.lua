@@ -38,6 +38,10 @@ local FIELDS = {
   {"maxParticipants", "^%-?%d+%.?0*%s*[,}]", "maxParticipants must be a whole number"},
 }
 
+-- What the transcoder takes for JSON and is none: single quotes, names without quotes, a comma too many, `5.`. Strings
+-- are one quote each here.
+local NOT_JSON = {"'", "[%w_$]%s*:", ",%s*[%]},]", "[%[{]%s*,", "%d%.%D"}
+
 local function snake_case(name)
   return (name:gsub("%u", function(letter) return "_" .. letter:lower() end))
 end
@@ -50,9 +54,23 @@ local function has_bad_value(text, name, pattern)
   return false
 end
 
+-- For a backslash, what it escapes, and up to four hex digits behind that: a letter of a name, or nothing.
+local function unescape(escaped, digits)
+  if escaped ~= "u" then return digits end
+  local code = tonumber(digits, 16) or 0
+  return code < 128 and string.char(code):match("[%w_]") or ""
+end
+
+local function is_json(text)
+  local bare = text:gsub('"[^"]*"', '"')
+  for _, pattern in ipairs(NOT_JSON) do
+    if bare:find(pattern) then return false end
+  end
+  return true
+end
+
 -- What is wrong with the types in a create request; nil if nothing.
-local function type_error(json)
-  local text = json:gsub("\\.", "")  -- now every quote begins or ends a string
+local function type_error(text)
   for _, field in ipairs(FIELDS) do
     local name, pattern, message = unpack(field)
     if has_bad_value(text, name, pattern) or has_bad_value(text, snake_case(name), pattern) then return message end
@@ -107,7 +125,10 @@ function envoy_on_request(handle)
   end
   if path:find("^/sessions/?$") and headers:get(":method") == "POST" then
     local body = handle:body()
-    local message = body and type_error(body:getBytes(0, body:length()))
+    local json = body and body:getBytes(0, body:length()) or ""
+    local text = json:gsub("\\(.)(%x?%x?%x?%x?)", unescape)  -- now every quote begins or ends a string
+    if not is_json(text) then return refuse(handle, "The body is not JSON.") end
+    local message = type_error(text)
     if message then
       handle:streamInfo():dynamicMetadata():set(METADATA, "type_error", true)  -- local_reply_config: `error` is the text
       refuse(handle, message)

@@ -13,8 +13,6 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 
 import uvloop
-from alembic.util.exc import CommandError
-from sqlalchemy.exc import OperationalError
 
 from server import app, webhooks
 from server.errors import ServiceError
@@ -36,14 +34,7 @@ def main() -> int:
             _migrate(settings, only_check=arguments.check)
         else:
             uvloop.run(_command(arguments, settings))
-    except (
-        InvalidSettings,
-        app.CannotListen,
-        ServiceError,
-        StorageError,
-        CommandError,
-        OperationalError,
-    ) as problem:
+    except (InvalidSettings, app.CannotListen, ServiceError, StorageError) as problem:
         print(f"live-sessions: {str(problem).splitlines()[0]}", file=sys.stderr)
         return 1
     return 0

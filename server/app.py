@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
@@ -34,6 +34,10 @@ OPTIONS = [
     # A second server on the port must fail to start, not take half of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 2 << 20),
+    # More than the 60 KiB of headers that Envoy admits, such as a browser's cookies: gRPC's own limit, 8 KiB, would
+    # refuse those calls with RESOURCE_EXHAUSTED and name the headers.
+    ("grpc.max_metadata_size", 128 << 10),
+    ("grpc.absolute_max_metadata_size", 128 << 10),
     # Clients may keep idle connections alive, and are moved on now and then, so that new servers get their share.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_age_ms", 600_000),
@@ -63,6 +67,7 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with dependencies(settings) as (store, daily):
         server, checks = _server(settings, store, daily)
+        await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)  # clients that balance ask for it by name
         await server.start()
         reconciling = asyncio.create_task(Reconciler(store, daily).run(_webhook(settings)))
         logger.info("serving on %s", settings.grpc_address)

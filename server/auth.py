@@ -1,6 +1,5 @@
 """Who calls: a bearer JWT becomes a `Caller`; and who may: the access table, which fails closed."""
 
-import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -10,7 +9,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from server.errors import PermissionDenied, Unauthenticated, Unavailable
+from server.errors import PermissionDenied, Unauthenticated
+from server.jwks import PublishedKeys
 from server.settings import Settings
 from storage.model import Role
 
@@ -68,7 +68,7 @@ class Authenticator:
     def __init__(self, settings: Settings) -> None:
         self._issuer = settings.jwt_issuer
         self._audience = settings.jwt_audience
-        self._jwks: jwt.PyJWKClient | None = None
+        self._jwks: PublishedKeys | None = None
         self._key: Any = None
         self._algorithms = [name for names in ALGORITHMS.values() for name in names]
         if settings.jwt_secret is not None:
@@ -78,7 +78,7 @@ class Authenticator:
             self._key = load_pem_public_key(settings.jwt_public_key.encode())
             self._algorithms = next(names for kind, names in ALGORITHMS.items() if isinstance(self._key, kind))
         else:
-            self._jwks = jwt.PyJWKClient(str(settings.jwt_jwks_url), cache_keys=True, timeout=5)
+            self._jwks = PublishedKeys(str(settings.jwt_jwks_url))
 
     async def admit(self, access: Access, authorization: str | None) -> None:
         """Lets the call pass, with its caller known, or raises Unauthenticated, PermissionDenied, Unavailable."""
@@ -94,7 +94,7 @@ class Authenticator:
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("A bearer token is required")
         try:
-            key = self._key if self._jwks is None else await self._published_key(self._jwks, token)
+            key = self._key if self._jwks is None else await self._jwks.key_of(token)
             claims = jwt.decode(
                 token,
                 key,
@@ -105,14 +105,9 @@ class Authenticator:
             )
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token has expired") from None
-        except jwt.PyJWKClientConnectionError as error:
-            raise Unavailable(f"JWKS: {error}") from None
         except (jwt.PyJWTError, ValueError):
             raise Unauthenticated("The token is not valid") from None
         return _caller_of(claims)
-
-    async def _published_key(self, jwks: jwt.PyJWKClient, token: str) -> jwt.PyJWK:
-        return await asyncio.to_thread(jwks.get_signing_key_from_jwt, token)
 
 
 def _caller_of(claims: dict[str, Any]) -> Caller:

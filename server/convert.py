@@ -18,6 +18,7 @@ MAX_ID = 128
 MAX_PARTICIPANTS = 100_000
 ROOM_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 KEY = re.compile(r"[!-~]{1,128}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 # What comes in
@@ -59,7 +60,7 @@ def idempotency_key(key: str | None) -> str | None:
 
 
 def _id(value: str, field: str) -> str:
-    if not 0 < len(value) <= MAX_ID or not value.isprintable():
+    if not 0 < len(value) <= MAX_ID or CONTROL.search(value):
         raise InvalidArgument(f"{field} must be 1 to {MAX_ID} characters without control characters", field)
     return value
 

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import ServicerContext
 
 from server import deadline, errors
-from server.auth import ACCESS, Authenticator
+from server.auth import ACCESS, Access, Authenticator
 from storage.errors import StorageOverloaded, StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _wrap(self, method: str, handler: Handler) -> Handler:
         name = method.removeprefix(SERVICE)
         access = ACCESS[name]
+        signed_in = access not in (Access.PUBLIC, Access.DAILY)
 
         async def call(request: Any, context: ServicerContext[Any, Any]) -> Any:
             started = time.monotonic()
@@ -84,7 +85,8 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 if self._calls > MAX_CALLS:
                     raise errors.Overloaded("Too many calls at once")
                 async with deadline.begin(context.time_remaining()):
-                    await self._authenticator.admit(access, _authorization(context))
+                    if signed_in:
+                        await self._authenticator.admit(access, _authorization(context))
                     return await handler(request, context)
             except Exception as problem:
                 error = _ours(name, problem, time.monotonic() - started)

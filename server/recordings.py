@@ -50,8 +50,9 @@ async def _start_at_daily(store: Store, daily: Daily, session: Session, recordin
         )
     except DailyRefused as refusal:
         async with store.transaction() as tx:
-            await tx.sessions.lock(session.room_name)
+            current = rules.found(await tx.sessions.lock(session.room_name))
             await tx.recordings.fail_start(recording.id, refusal.message)
+        rules.may_record(current)  # its end, meanwhile, is why Daily refused
         if isinstance(refusal, NobodyInRoom):
             raise FailedPrecondition(
                 "Recording cannot start until someone has joined the session", "NOBODY_IN_ROOM"

@@ -1,14 +1,18 @@
 """The only reader of the environment: LIVE_SESSIONS_… as one frozen object."""
 
 import base64
-import binascii
 import os
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.url import is_valid
 
 PREFIX = "LIVE_SESSIONS_"
 
@@ -19,21 +23,25 @@ class InvalidSettings(Exception):
 
 def _database_url(url: SecretStr) -> SecretStr:
     plain = url.get_secret_value().replace("postgresql+psycopg://", "postgresql://", 1)
-    if not plain.startswith(("postgresql://", "postgres://")):
+    if not plain.startswith(("postgresql://", "postgres://")) or not is_valid(plain):
         raise ValueError("must be a postgresql:// URL")
     return SecretStr(plain)
 
 
 def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise ValueError("must be an http:// or https:// URL")
     return url.rstrip("/")
 
 
 def _address(address: str) -> str:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not port.isdecimal() or int(port) > 65535:
         raise ValueError("must be host:port")
     return address
 
@@ -44,10 +52,20 @@ def _long_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _public_key(pem: str) -> str:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        raise ValueError("must be a PEM public key: RSA, EC or Ed25519")
+    return pem
+
+
 def _base64_secret(secret: SecretStr) -> SecretStr:
     try:
         decoded = base64.b64decode(secret.get_secret_value(), validate=True)
-    except binascii.Error:
+    except ValueError:
         decoded = b""
     if len(decoded) < 16:
         raise ValueError("must be base64 of at least 16 bytes")
@@ -63,7 +81,7 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     grpc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
     jwt_secret: Annotated[SecretStr, AfterValidator(_long_secret)] | None = None
-    jwt_public_key: str | None = None
+    jwt_public_key: Annotated[str, AfterValidator(_public_key)] | None = None
     jwt_jwks_url: HttpUrl | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
 MAX_AGE = 300.0
+MAX_DEPTH = 100
+"""Of objects and lists inside each other."""
 PING = {"test": "test"}
 PATH = "/webhooks/daily"
 Payload = Mapping[str, Any]
@@ -36,7 +39,7 @@ class NotYet(Exception):
 async def receive(store: Store, secret: str | None, signature: str, timestamp: str, body: bytes) -> None:
     if len(body) > MAX_BODY:
         raise InvalidArgument("The event is larger than 1 MiB")
-    if body.strip().startswith(b"{") and len(body) < 100 and _parse(body) == PING:
+    if _is_ping(body):
         return
     verify(secret, signature, timestamp, body, time.time())
     event = _event(_parse(body))
@@ -58,7 +61,7 @@ def verify(secret: str | None, signature: str, timestamp: str, body: bytes, now:
     ours = hmac.new(base64.b64decode(secret or ""), signed, hashlib.sha256).digest()
     if not secret or not hmac.compare_digest(base64.b64encode(ours), signature.encode()):
         raise Unauthenticated("The webhook's signature is not valid")
-    if abs(now - _seconds(timestamp)) > MAX_AGE:
+    if not abs(now - _seconds(timestamp)) <= MAX_AGE:  # nan too is too old
         raise Unauthenticated("The webhook's signature is too old")
 
 
@@ -78,11 +81,38 @@ def _seconds(timestamp: str) -> float:
     return value / 1000 if value > 1e11 else value
 
 
-def _parse(body: bytes) -> Any:
+def _is_ping(body: bytes) -> bool:
     try:
-        return json.loads(body)
+        return len(body) < 100 and bool(_parse(body) == PING)
+    except InvalidArgument:
+        return False
+
+
+def _parse(body: bytes) -> Any:
+    """Raises InvalidArgument for what is not JSON, or not JSON that PostgreSQL and we can write and read again."""
+    try:
+        parsed = json.loads(body, parse_float=_finite, parse_constant=_finite)
+        _check_depth(parsed)
     except (ValueError, RecursionError):
         raise InvalidArgument("The event is not JSON") from None
+    return parsed
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _check_depth(parsed: Any) -> None:
+    level = [parsed]
+    for _ in range(MAX_DEPTH):
+        nested = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        if not nested:
+            return
+        level = [item for items in nested for item in items]
+    raise ValueError("nested too deep")
 
 
 def _event(body: Any) -> Event:

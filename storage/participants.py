@@ -92,8 +92,8 @@ LEAVE = _stay.on_conflict_do_update(
 POLL = _stay.on_conflict_do_update(
     index_elements=["id"],
     set_={
-        "polled_joined_at": func.coalesce(connections.c.polled_joined_at, _stay.excluded.polled_joined_at),
-        "polled_left_at": func.coalesce(connections.c.polled_left_at, _stay.excluded.polled_left_at),
+        "polled_joined_at": func.coalesce(_stay.excluded.polled_joined_at, connections.c.polled_joined_at),
+        "polled_left_at": func.coalesce(_stay.excluded.polled_left_at, connections.c.polled_left_at),
     },
 )
 
@@ -152,20 +152,26 @@ class Participants:
         await self._connection.execute(POLL, values)
 
     async def meeting_ended(self, session_id: UUID, at: datetime) -> None:
-        """Nobody is left in the room: closes the stays whose end was not told."""
-        change = update(connections).where(
-            and_(connections.c.session_id == session_id, LEFT.is_(None), or_(JOINED.is_(None), at >= JOINED))
+        """Nobody is left in the room: closes the stays whose end was not told, until Daily's record of the meeting,
+        which writes both polled halves, says when each really ended."""
+        never_polled = and_(
+            connections.c.session_id == session_id, LEFT.is_(None), connections.c.polled_joined_at.is_(None)
         )
+        change = update(connections).where(never_polled, connections.c.joined_at <= at)
         await self._connection.execute(change.values(polled_left_at=at))
 
     async def stays(self, session_id: UUID) -> list[Connection]:
-        columns = (connections.c.id, connections.c.daily_user_id, JOINED, LEFT)
+        """Without the ends that are only supposed, because the meeting ended."""
+        left = case((connections.c.polled_joined_at.is_(None), connections.c.left_at), else_=LEFT)
+        columns = (connections.c.id, connections.c.daily_user_id, JOINED, left)
         rows = await self._connection.execute(select(*columns).where(connections.c.session_id == session_id))
         return [Connection(*row) for row in rows]
 
     async def rooms_with_open_stays(self, limit: int) -> list[str]:
-        """Some of the rooms in which somebody still seems to be; others the next time."""
-        still_open = and_(connections.c.left_at.is_(None), connections.c.polled_left_at.is_(None))
+        """Some of the rooms in which somebody still seems to be, or of whom it is not known when they left; others the
+        next time."""
+        unknown = or_(connections.c.polled_left_at.is_(None), connections.c.polled_joined_at.is_(None))
+        still_open = and_(connections.c.left_at.is_(None), unknown)
         some = select(connections.c.session_id).where(still_open).distinct().subquery()
         query = select(sessions.c.room_name).join(some, some.c.session_id == sessions.c.id)
         return list((await self._connection.execute(query.order_by(func.random()).limit(limit))).scalars())

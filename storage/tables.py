@@ -121,11 +121,11 @@ connections = Table(
     _time("polled_left_at"),
     # A participant's stays.
     Index("connections_session_id_daily_user_id", "session_id", "daily_user_id"),
-    # Rooms in which somebody still seems to be.
+    # Rooms in which somebody still seems to be, or left nobody knows when.
     Index(
         "connections_open",
         "session_id",
-        postgresql_where=text("left_at IS NULL AND polled_left_at IS NULL"),
+        postgresql_where=text("left_at IS NULL AND (polled_left_at IS NULL OR polled_joined_at IS NULL)"),
     ),
 )
 

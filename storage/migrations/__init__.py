@@ -1,18 +1,38 @@
 """The database's history; `upgrade` brings a database to the present, `check` tells whether the tables say the same."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy.exc import OperationalError
+
+from storage.errors import StorageError, StorageUnavailable
 
 
 def upgrade(database_url: str) -> None:
-    command.upgrade(_config(database_url), "head")
+    """Raises StorageError."""
+    with _translated():
+        command.upgrade(_config(database_url), "head")
 
 
 def check(database_url: str) -> None:
-    """Raises alembic.util.CommandError when the migrated database and the tables differ."""
-    command.check(_config(database_url))
+    """Raises StorageError, also when the migrated database and the tables differ."""
+    with _translated():
+        command.check(_config(database_url))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Other than while serving, somebody reads what the driver says."""
+    try:
+        yield
+    except OperationalError as error:
+        raise StorageUnavailable(str(error.orig)) from error
+    except CommandError as error:
+        raise StorageError(str(error)) from error
 
 
 def _config(database_url: str) -> Config:

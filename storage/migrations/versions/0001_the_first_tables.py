@@ -108,7 +108,7 @@ def upgrade() -> None:
         "connections",
         ["session_id"],
         unique=False,
-        postgresql_where=sa.text("left_at IS NULL AND polled_left_at IS NULL"),
+        postgresql_where=sa.text("left_at IS NULL AND (polled_left_at IS NULL OR polled_joined_at IS NULL)"),
     )
     op.create_index(
         "connections_session_id_daily_user_id", "connections", ["session_id", "daily_user_id"], unique=False
@@ -218,7 +218,7 @@ def downgrade() -> None:
     op.drop_index(
         "connections_open",
         table_name="connections",
-        postgresql_where=sa.text("left_at IS NULL AND polled_left_at IS NULL"),
+        postgresql_where=sa.text("left_at IS NULL AND (polled_left_at IS NULL OR polled_joined_at IS NULL)"),
     )
     op.drop_table("connections")
     op.drop_index(
