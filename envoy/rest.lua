@@ -30,12 +30,13 @@ local SESSION_NOT_FOUND = {"500", "%s"}  -- GET /sessions/{session_name} answers
 local QUERY_PARAMETERS = {page_size = true, pageSize = true, page_token = true, pageToken = true}
 
 -- How the values of POST /sessions must begin; the transcoder would take "yes" for true and "12" for 12.
+-- With `%f[%D]` a number ends in one place only: trying each split of 60,000 zeros would take most of a minute.
 local FIELDS = {
   {"courseId", '^"', "courseId must be a string"},
   {"startsAt", '^"%d%d%d%d%-%d%d%-%d%dT[%d:.]+[Z+-][%d:]*"', "startsAt must be an ISO 8601 date string"},
   {"recordingEnabled", "^[tf]", "recordingEnabled must be a boolean"},
   {"maxParticipants", "^[%d-]", "maxParticipants must be a number"},
-  {"maxParticipants", "^%-?%d+%.?0*%s*[,}]", "maxParticipants must be a whole number"},
+  {"maxParticipants", "^%-?%d+%f[%D]%.?0*%s*[,}]", "maxParticipants must be a whole number"},
 }
 
 -- What the transcoder takes for JSON and is none: single quotes, names without quotes, a comma too many, `5.`. Strings

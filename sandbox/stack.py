@@ -242,8 +242,12 @@ def _serves(target: str) -> bool:
     """Whether the server's health is SERVING. Nothing is shared with earlier tries, nor their backoff."""
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(target, options) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
-        except grpc.RpcError:
-            return False
+        return is_serving(channel)
+
+
+def is_serving(channel: grpc.Channel) -> bool:
+    try:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+    except grpc.RpcError:
+        return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any, TypeVar
 
 import httpx
+import psycopg
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -28,6 +31,25 @@ def eventually(look: Callable[[], T], seconds: float = 15) -> T:
     return seen
 
 
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """Makes the calls at the same moment, each in a thread of its own; their results in the calls' order."""
+    barrier = Barrier(len(calls))
+
+    def wait_and(call: Callable[[], T]) -> T:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(wait_and, calls))
+
+
+def waits_for(stack: Stack, backend: int) -> bool:
+    """Whether somebody in the database waits for what this backend (its pid) has locked."""
+    query = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+    with psycopg.connect(stack.database_url, autocommit=True) as another:
+        return another.execute(query, [backend]).fetchone() is not None
+
+
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     """gRPC metadata of a caller."""
     return (("authorization", f"Bearer {token}"),)
@@ -40,6 +62,13 @@ def error_info(error: Any) -> error_details_pb2.ErrorInfo:
     assert status is not None
     assert status.details[0].Unpack(info)
     return info
+
+
+def said(answer: httpx.Response) -> tuple[int, Any]:
+    """Status and body of a REST answer, which is JSON and shows nothing of gRPC."""
+    assert answer.headers["content-type"] == "application/json"
+    assert [name for name in answer.headers if name.startswith("grpc-")] == []
+    return answer.status_code, answer.json()
 
 
 class Rest:

@@ -1,0 +1,94 @@
+"""Server processes of a test's own, beside those of the stack and on the same database and Daily stand-in."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.clients import eventually
+
+ROOT = Path(__file__).parent.parent
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@dataclass
+class Server:
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def health(self) -> int | None:
+        """None when it cannot be asked."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel(self.address, options) as channel:
+            try:
+                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+            except grpc.RpcError:
+                return None
+        return int(answer.status)
+
+    def stop(self) -> int:
+        """Its exit code."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Ours without the settings of the service, and these settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("LIVE_SESSIONS_")}
+    return kept | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"} | settings
+
+
+def run(*arguments: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """`python -m server` to its end."""
+    command = [sys.executable, "-m", "server", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(settings), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@contextmanager
+def serving(settings: Mapping[str, str], log: Path) -> Iterator[Server]:
+    """A server on a free port, once it is SERVING; killed in the end if it still runs."""
+    address = f"127.0.0.1:{_free_port()}"
+    settings = {**settings, "LIVE_SESSIONS_GRPC_ADDRESS": address}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server"], cwd=ROOT, env=environment(settings), stdout=output, stderr=output
+        )
+    server = Server(address, process, log)
+    try:
+        eventually(lambda: process.poll() is not None or server.health == SERVING, seconds=60)
+        assert process.poll() is None, log.read_text()
+        yield server
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def refuses_connections(address: str) -> bool:
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def _free_port() -> int:
+    """Below the ports of outgoing connections, one of which could take it before the server does."""
+    start = 32_000 + time.monotonic_ns() % 500
+    for port in range(start, 32_700):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise AssertionError("no free port")

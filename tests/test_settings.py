@@ -1,0 +1,196 @@
+"""The environment of a server: what it takes, what it refuses and how, and that it tells no secret."""
+
+import base64
+import os
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import x25519
+
+from server.settings import InvalidSettings, load
+from tests.servers import run
+from tests.tokens import KEYS, pem
+
+PASSWORD = "database-password-9c1e"
+SECRET = "jwt-secret-of-more-than-32-bytes-4f7a"
+API_KEY = "daily-api-key-77b0"
+WEBHOOK_SECRET = base64.b64encode(b"webhook-secret-d2f0").decode()
+SECRETS = (PASSWORD, SECRET, API_KEY, WEBHOOK_SECRET)
+NEEDED = {
+    "DATABASE_URL": f"postgresql://ada:{PASSWORD}@db.example:5432/sessions",
+    "JWT_SECRET": SECRET,
+    "DAILY_API_KEY": API_KEY,
+    "DAILY_WEBHOOK_SECRET": WEBHOOK_SECRET,
+}
+ONE_KEY = "exactly one of LIVE_SESSIONS_JWT_SECRET, _JWT_PUBLIC_KEY and _JWT_JWKS_URL must be set"
+NO_KEY = "LIVE_SESSIONS_JWT_PUBLIC_KEY must be a PEM public key: RSA, EC or Ed25519"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A complete one, without anything else of ours."""
+    for name in [name for name in os.environ if name.upper().startswith("LIVE_SESSIONS_")]:
+        monkeypatch.delenv(name)
+    give(monkeypatch, NEEDED)
+    return monkeypatch
+
+
+def give(environment: pytest.MonkeyPatch, settings: dict[str, str | None]) -> None:
+    for name, value in settings.items():
+        if value is None:
+            environment.delenv(f"LIVE_SESSIONS_{name}")
+        else:
+            environment.setenv(f"LIVE_SESSIONS_{name}", value)
+
+
+def refusal(environment: pytest.MonkeyPatch, **settings: str | None) -> str:
+    give(environment, settings)
+    with pytest.raises(InvalidSettings) as refused:
+        load()
+    return str(refused.value)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DAILY_API_KEY"])
+@pytest.mark.parametrize("value", [None, ""], ids=["missing", "empty"])
+def test_what_is_required_must_be_given(environment: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    assert refusal(environment, **{name: value}) == f"LIVE_SESSIONS_{name} is required"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("DATABASE_URL", f"mysql://ada:{PASSWORD}@db.example/sessions", "must be a postgresql:// URL"),
+        ("DATABASE_URL", f"ada:{PASSWORD}@db.example/sessions", "must be a postgresql:// URL"),
+        ("DATABASE_URL", "postgresql://ada:pass%word@db.example/sessions", "must be a postgresql:// URL"),
+        ("DATABASE_URL", "postgresql://ada:pass/word@db.example/sessions", "must be a postgresql:// URL"),
+        ("GRPC_ADDRESS", "50051", "must be host:port"),
+        ("GRPC_ADDRESS", "127.0.0.1:", "must be host:port"),
+        ("GRPC_ADDRESS", "127.0.0.1:http", "must be host:port"),
+        ("GRPC_ADDRESS", "127.0.0.1:65536", "must be host:port"),
+        ("GRPC_ADDRESS", "127.0.0.1:²", "must be host:port"),
+        ("JWT_SECRET", "x" * 31, "must have at least 32 bytes"),
+        ("DAILY_API_URL", "api.daily.co/v1", "must be an http:// or https:// URL"),
+        ("DAILY_API_URL", "http://[api.daily.co/v1", "must be an http:// or https:// URL"),
+        ("DAILY_API_URL", "http://api.daily.co:port/v1", "must be an http:// or https:// URL"),
+        ("DAILY_WEBHOOK_SECRET", "not base64: d2f0", "must be base64 of at least 16 bytes"),
+        ("DAILY_WEBHOOK_SECRET", "b25seSAxNSBieXRlcy4u"[:-4], "must be base64 of at least 16 bytes"),
+        ("DAILY_WEBHOOK_SECRET", "größe", "must be base64 of at least 16 bytes"),
+        ("PUBLIC_URL", "ftp://live.example", "must be an http:// or https:// URL"),
+    ],
+)
+def test_what_is_malformed_is_named_and_never_shown(
+    environment: pytest.MonkeyPatch, name: str, value: str, problem: str
+) -> None:
+    assert refusal(environment, **{name: value}) == f"LIVE_SESSIONS_{name} {problem}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "-----BEGIN PUBLIC KEY-----\nbm90IGEga2V5\n-----END PUBLIC KEY-----\n",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHV4",
+        KEYS["ES256"]
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode(),
+        x25519.X25519PrivateKey.generate()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+    ],
+    ids=["cut", "of SSH", "private", "that cannot sign"],
+)
+def test_a_public_key_must_be_one_that_can_verify_tokens(environment: pytest.MonkeyPatch, key: str) -> None:
+    assert refusal(environment, JWT_SECRET=None, JWT_PUBLIC_KEY=key) == NO_KEY
+
+
+def test_a_jwks_url_must_be_of_the_web(environment: pytest.MonkeyPatch) -> None:
+    problem = refusal(environment, JWT_SECRET=None, JWT_JWKS_URL="file:///etc/keys.json")
+    assert problem == "LIVE_SESSIONS_JWT_JWKS_URL must be an http:// or https:// URL"
+
+
+def test_there_must_be_one_way_to_trust_tokens(environment: pytest.MonkeyPatch) -> None:
+    assert refusal(environment, JWT_SECRET=None) == ONE_KEY
+
+
+def test_there_must_not_be_two_ways_to_trust_tokens(environment: pytest.MonkeyPatch) -> None:
+    assert refusal(environment, JWT_PUBLIC_KEY=pem("RS256")) == ONE_KEY
+
+
+def test_an_unknown_variable_is_refused(environment: pytest.MonkeyPatch) -> None:
+    assert refusal(environment, DAILY_KEY=API_KEY) == "unknown setting: LIVE_SESSIONS_DAILY_KEY"
+
+
+def test_all_that_is_wrong_is_told_at_once(environment: pytest.MonkeyPatch) -> None:
+    problem = refusal(environment, DAILY_API_KEY=None, GRPC_ADDRESS="50051")
+    assert problem == "LIVE_SESSIONS_GRPC_ADDRESS must be host:port; LIVE_SESSIONS_DAILY_API_KEY is required"
+
+
+# What is taken
+
+
+def test_what_may_be_left_out_has_the_documented_defaults() -> None:
+    settings = load()
+    assert settings.grpc_address == "127.0.0.1:50051"
+    assert settings.daily_api_url == "https://api.daily.co/v1"
+    left_out = ("jwt_public_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "public_url")
+    assert [getattr(settings, name) for name in left_out] == [None] * 5
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_a_database_url_may_name_sqlalchemys_driver(environment: pytest.MonkeyPatch, scheme: str) -> None:
+    give(environment, {"DATABASE_URL": f"{scheme}://ada@db.example/sessions"})
+    plain = scheme.removesuffix("+psycopg")
+    assert load().database_url.get_secret_value() == f"{plain}://ada@db.example/sessions"
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+def test_a_public_key_may_be_rsa_ec_or_ed25519(environment: pytest.MonkeyPatch, algorithm: str) -> None:
+    give(environment, {"JWT_SECRET": None, "JWT_PUBLIC_KEY": pem(algorithm)})
+    assert load().jwt_public_key == pem(algorithm)
+
+
+def test_a_database_may_have_several_hosts(environment: pytest.MonkeyPatch) -> None:
+    url = "postgresql://ada:pass%25word@db-1:5432,db-2:5433/sessions?target_session_attrs=read-write"
+    give(environment, {"DATABASE_URL": url})
+    assert load().database_url.get_secret_value() == url
+
+
+def test_an_ipv6_address_is_a_host(environment: pytest.MonkeyPatch) -> None:
+    give(environment, {"GRPC_ADDRESS": "[::1]:50051"})
+    assert load().grpc_address == "[::1]:50051"
+
+
+def test_a_url_may_end_with_a_slash(environment: pytest.MonkeyPatch) -> None:
+    give(environment, {"PUBLIC_URL": "https://live.example/"})
+    assert load().public_url == "https://live.example"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().public_url = "https://elsewhere.example"
+
+
+# What is never told
+
+
+def test_neither_repr_nor_str_shows_a_secret() -> None:
+    settings = load()
+    for text in (repr(settings), str(settings)):
+        assert [secret for secret in SECRETS if secret in text] == []
+
+
+def test_a_server_that_is_refused_its_settings_ends_with_one_line() -> None:
+    given = {f"LIVE_SESSIONS_{name}": value for name, value in NEEDED.items()}
+    ended = run(settings=given | {"LIVE_SESSIONS_DATABASE_URL": f"mysql://ada:{PASSWORD}@db.example"})
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr == "live-sessions: LIVE_SESSIONS_DATABASE_URL must be a postgresql:// URL\n"
+
+
+def test_a_server_with_a_bad_public_key_ends_with_one_line() -> None:
+    given = {f"LIVE_SESSIONS_{name}": value for name, value in NEEDED.items() if name != "JWT_SECRET"}
+    ended = run(settings=given | {"LIVE_SESSIONS_JWT_PUBLIC_KEY": "not a key"})
+    assert (ended.returncode, ended.stderr) == (1, f"live-sessions: {NO_KEY}\n")
