@@ -22,6 +22,14 @@ POOL_SIZE = 10
 SESSION_OPTIONS = (
     "-c timezone=UTC -c statement_timeout=10s -c lock_timeout=8s -c idle_in_transaction_session_timeout=15s"
 )
+# A host that has vanished is noticed within seconds, by connections that wait for it as by those that are kept.
+LIVENESS: dict[str, Any] = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 BECOME_LEADER = "SELECT pg_try_advisory_lock(300851797)"
 
 
@@ -108,7 +116,7 @@ class Store:
             return await tx.participants.admit(asked)
 
     async def _connect(self) -> _Connection:
-        return await _Connection.connect(self._database_url, connect_timeout=3, options=SESSION_OPTIONS)
+        return await _Connection.connect(self._database_url, options=SESSION_OPTIONS, **LIVENESS)
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -43,11 +43,11 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
         return list(threads.map(wait_and, calls))
 
 
-def waits_for(stack: Stack, backend: int) -> bool:
-    """Whether somebody in the database waits for what this backend (its pid) has locked."""
-    query = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-    with psycopg.connect(stack.database_url, autocommit=True) as another:
-        return another.execute(query, [backend]).fetchone() is not None
+def waiting_for_locks(stack: Stack) -> list[int]:
+    """The pids of PostgreSQL's backends that wait for what another has locked."""
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        return [pid for (pid,) in connection.execute(query)]
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,223 @@
+"""What the database refuses by itself, whatever the code does; and that each hot query has its index."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from sandbox.stack import Stack
+from storage.model import Role
+from storage.participants import Participants
+from storage.recordings import Recordings
+from storage.sessions import Sessions
+
+NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+
+class Rows:
+    """Inserts rows in a transaction that is rolled back; what is not said is valid."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def session(self, **columns: object) -> UUID:
+        return self._insert(
+            "sessions",
+            {"course_id": "algebra", "room_name": uuid4().hex, "starts_at": NOW, "created_by": "ada"} | columns,
+        )
+
+    def recording(self, session_id: UUID, **columns: object) -> UUID:
+        return self._insert("recordings", {"session_id": session_id, "made_live": False} | columns)
+
+    def participant(self, session_id: UUID, **columns: object) -> UUID:
+        user = {"user_id": "sam", "daily_user_id": "sam", "role": "student"}
+        return self._insert("participants", {"session_id": session_id} | user | columns)
+
+    def connection(self, session_id: UUID) -> None:
+        self._insert("connections", {"id": uuid4().hex, "session_id": session_id, "daily_user_id": "sam"})
+
+    def _insert(self, table: str, row: dict[str, object]) -> Any:
+        query = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING id").format(
+            sql.Identifier(table),
+            sql.SQL(", ").join(map(sql.Identifier, row)),
+            sql.SQL(", ").join(map(sql.Placeholder, row)),
+        )
+        found = self._connection.execute(query, row).fetchone()
+        assert found is not None
+        return found[0]
+
+
+@pytest.fixture
+def rows(database: psycopg.Connection) -> Any:
+    with database.transaction(force_rollback=True):
+        yield Rows(database)
+
+
+def refused_by(constraint: str, kind: type[psycopg.Error] = errors.CheckViolation) -> Any:
+    return pytest.raises(kind, match=f'"{constraint}"')
+
+
+def test_a_room_name_is_never_given_twice(rows: Rows) -> None:
+    rows.session(room_name="algebra-1")
+    with refused_by("sessions_room_name_key", errors.UniqueViolation):
+        rows.session(room_name="algebra-1")
+
+
+def test_an_idempotency_key_makes_one_session_per_instructor(rows: Rows) -> None:
+    rows.session(created_by="ada", idempotency_key="k")
+    rows.session(created_by="bob", idempotency_key="k")
+    with refused_by("sessions_idempotency_key", errors.UniqueViolation):
+        rows.session(created_by="ada", idempotency_key="k")
+
+
+def test_a_session_has_one_running_recording_at_most(rows: Rows) -> None:
+    session = rows.session()
+    rows.recording(session, status="completed")
+    rows.recording(session, status="failed")
+    rows.recording(session)
+    with refused_by("recordings_running", errors.UniqueViolation):
+        rows.recording(session)
+
+
+def test_two_rows_never_name_the_same_recording_at_daily(rows: Rows) -> None:
+    rows.recording(rows.session(), recording_id="rec-1")
+    with refused_by("recordings_recording_id", errors.UniqueViolation):
+        rows.recording(rows.session(), recording_id="rec-1")
+
+
+def test_a_user_is_one_participant_of_a_session(rows: Rows) -> None:
+    session = rows.session()
+    rows.participant(session)
+    with refused_by("participants_session_id_user_id", errors.UniqueViolation):
+        rows.participant(session, daily_user_id="other")
+
+
+def test_an_id_inside_daily_is_one_participant_of_a_session(rows: Rows) -> None:
+    session = rows.session()
+    rows.participant(session)
+    with refused_by("participants_session_id_daily_user_id", errors.UniqueViolation):
+        rows.participant(session, user_id="other")
+
+
+@pytest.mark.parametrize(
+    ("columns", "constraint"),
+    [
+        ({"status": "ended"}, "sessions_ended_check"),
+        ({"status": "scheduled", "ends_at": NOW}, "sessions_ended_check"),
+        ({"status": "live", "ends_at": NOW}, "sessions_ended_check"),
+        ({"status": "paused"}, "sessions_status_check"),
+        ({"status": ""}, "sessions_status_check"),
+        ({"max_participants": 0}, "sessions_max_participants_check"),
+        ({"max_participants": -1}, "sessions_max_participants_check"),
+    ],
+)
+def test_a_session_that_cannot_be_is_refused(rows: Rows, columns: dict[str, object], constraint: str) -> None:
+    with refused_by(constraint):
+        rows.session(**columns)
+
+
+@pytest.mark.parametrize("status", ["processing", "completed", "failed"])
+def test_every_documented_status_of_a_recording_is_kept(rows: Rows, status: str) -> None:
+    assert rows.recording(rows.session(), status=status, duration=0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "constraint"),
+    [
+        ({"status": "finished"}, "recordings_status_check"),
+        ({"status": ""}, "recordings_status_check"),
+        ({"duration": -1}, "recordings_duration_check"),
+    ],
+)
+def test_a_recording_that_cannot_be_is_refused(rows: Rows, columns: dict[str, object], constraint: str) -> None:
+    session = rows.session()
+    with refused_by(constraint):
+        rows.recording(session, **columns)
+
+
+@pytest.mark.parametrize("role", ["teacher", "Instructor", ""])
+def test_a_participant_of_an_unknown_role_is_refused(rows: Rows, role: str) -> None:
+    session = rows.session()
+    with refused_by("participants_role_check"):
+        rows.participant(session, role=role)
+
+
+@pytest.mark.parametrize("column", ["course_id", "room_name", "starts_at", "created_by", "status", "recording_enabled"])
+def test_what_a_session_must_have_is_never_null(rows: Rows, column: str) -> None:
+    with pytest.raises(errors.NotNullViolation, match=f'"{column}"'):
+        rows.session(**{column: None})
+
+
+def test_what_belongs_to_a_session_is_refused_without_one(rows: Rows) -> None:
+    with pytest.raises(errors.ForeignKeyViolation):
+        rows.recording(uuid4())
+
+
+def test_what_belongs_to_a_session_goes_with_it(rows: Rows, database: psycopg.Connection) -> None:
+    session = rows.session()
+    rows.recording(session)
+    rows.participant(session)
+    rows.connection(session)
+    database.execute("DELETE FROM sessions WHERE id = %s", [session])
+    for table in ("recordings", "participants", "connections"):
+        query = sql.SQL("SELECT count(*) FROM {} WHERE session_id = %s").format(sql.Identifier(table))
+        assert database.execute(query, [session]).fetchone() == (0,)
+
+
+@pytest.fixture
+async def connection(stack: Stack) -> AsyncIterator[AsyncConnection]:
+    engine = create_async_engine(stack.database_url.replace("postgresql://", "postgresql+psycopg://"))
+    async with engine.connect() as connection:
+        yield connection
+    await engine.dispose()
+
+
+SOME_ID = UUID(int=1)
+QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] = {
+    "GetLiveSession": (lambda c: Sessions(c).by_names(["a", "b"]), "sessions_room_name_key"),
+    "first page of an instructor": (lambda c: Sessions(c).of_instructor("ada", 10, None), "sessions_created_by"),
+    "next page of an instructor": (
+        lambda c: Sessions(c).of_instructor("ada", 10, (NOW, SOME_ID)),
+        "sessions_created_by",
+    ),
+    "repeated create": (lambda c: Sessions(c).by_key("ada", "k"), "sessions_idempotency_key"),
+    "GetSessionToken": (
+        lambda c: Participants(c).admit([("a", "sam", "sam", Role.STUDENT)]),
+        "participants_session_id_user_id",
+    ),
+    "first page of participants": (
+        lambda c: Participants(c).of_session(SOME_ID, 10, None),
+        "participants_session_id_created_at",
+    ),
+    "next page of participants": (
+        lambda c: Participants(c).of_session(SOME_ID, 10, (NOW, SOME_ID)),
+        "participants_session_id_created_at",
+    ),
+    "latest recording": (lambda c: Recordings(c).latest(SOME_ID), "recordings_session_id"),
+    "recording of an event": (lambda c: Recordings(c).by_daily_id("rec-1"), "recordings_recording_id"),
+    "unsettled recordings": (lambda c: Recordings(c).unsettled(), "recordings_unsettled"),
+    "abandoned creates": (lambda c: Sessions(c).abandoned(), "sessions_unconfirmed"),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_a_hot_query_uses_its_index(connection: AsyncConnection, query: str) -> None:
+    run, index = QUERIES[query]
+    executed: list[tuple[str, Any]] = []
+
+    @event.listens_for(connection.sync_connection, "before_cursor_execute")
+    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        executed.append((statement, parameters))
+
+    await run(connection)
+    [(statement, parameters)] = executed
+    for way in ("seqscan", "bitmapscan", "sort"):  # which win while tables are small
+        await connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+    plan = (await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)).scalars().all()
+    assert any(f" {index} " in line for line in plan), "\n".join(plan)
