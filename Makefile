@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CASE := get-grpc-256
 GENERATED := generated
 MAIN := $(shell git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main)
 
@@ -29,6 +30,15 @@ run: $(INSTALLED) ## run the whole stack on this machine; Ctrl-C stops it
 test: $(INSTALLED) ## run the tests; ARGS goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
+crash-test: $(INSTALLED) ## kill servers and the database under load, then check every row; ARGS goes to it
+	$(BIN)/python -m tests.crash $(ARGS)
+
+bench: $(INSTALLED) ## measure beside bare gRPC and FastAPI; ARGS goes to benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+profile: $(INSTALLED) ## a flame graph of our server in .bench/; CASE=token-rest-256
+	@$(BIN)/python -m benchmarks.profile $(CASE) $(ARGS)
+
 check: $(INSTALLED) ## every check that is not a test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +62,7 @@ generate: $(INSTALLED) ## rebuild generated/ from protos/
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --quiet --custom-compile-command "make lock" --output-file requirements.lock
 
-.PHONY: help install run test check format generate lock
+.PHONY: help install run test crash-test bench profile check format generate lock
 
 # buf reads descriptor sets, so that it needs no second way to find the google/ files.
 check-contract: $(INSTALLED)

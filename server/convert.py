@@ -1,6 +1,7 @@
 """Between protobuf and the nouns, and the checks of what comes in. Field names in messages are those of REST."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,7 +10,7 @@ from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from server.errors import InvalidArgument
 from server.recordings import Playback
-from storage.model import NewSession, Participant, Recording, Session
+from storage.model import ListedSession, NewSession, Participant, Recording, Session
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_TIME = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
@@ -103,6 +104,36 @@ def session(session: Session) -> pb.LiveSession:
         created_at=timestamp(session.created_at),
         updated_at=timestamp(session.updated_at),
     )
+
+
+def sessions(rows: Sequence[ListedSession], next_page_token: str) -> rpc.GetInstructorLiveSessionsResponse:
+    """Field by field into the one message: a thousand sessions cost half of what they cost one by one."""
+    answer = rpc.GetInstructorLiveSessionsResponse(next_page_token=next_page_token)
+    for row in rows:
+        message = answer.sessions.add(
+            id=row.id,
+            course_id=row.course_id,
+            room_name=row.room_name,
+            status=row.status,
+            created_by=row.created_by,
+            recording_enabled=row.recording_enabled,
+            max_participants=row.max_participants,
+        )
+        _set(message.starts_at, row.starts_at)
+        if row.ends_at is not None:
+            _set(message.ends_at, row.ends_at)
+        _set(message.created_at, row.created_at)
+        _set(message.updated_at, row.updated_at)
+    return answer
+
+
+def time(milliseconds: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _set(time: Timestamp, milliseconds: int) -> None:
+    time.seconds = milliseconds // 1000
+    time.nanos = milliseconds % 1000 * 1_000_000
 
 
 def participant(participant: Participant) -> pb.SessionParticipant:

@@ -37,6 +37,8 @@ MAX_RECORDING = 6 * 3600
 """Seconds after which Daily ends a recording that nobody stopped."""
 TOKEN_LIFETIME = 6 * 3600
 PAGE = 100
+MAX_PAGES = 20
+"""Pages of a list that one look at it reads at most."""
 MAX_USER_ID = 36
 # Our ids longer than Daily's limit are replaced by a name-based UUID in this namespace.
 USER_IDS = uuid.UUID("6a7d9f2e-0f6b-5d0c-9c1e-5b1f6b0c2a44")
@@ -223,7 +225,7 @@ class Daily:
         """The answer, if it is a success or one of `accept`. Raises DailyRefused, DailyUnavailable."""
         retries = AsyncRetrying(
             retry=retry_if_exception_type(DailyUnavailable),
-            wait=wait_exponential_jitter(initial=0.1, max=2, jitter=0.1),
+            wait=wait_exponential_jitter(multiplier=0.1, max=2, jitter=0.1),
             stop=stop_after_attempt(ATTEMPTS) | _OutOfTime(),
             reraise=True,
         )
@@ -249,7 +251,7 @@ class Daily:
 
 def _patiently(error: type[Exception]) -> AsyncRetrying:
     """Retries for what Daily needs a moment to see, within START_PATIENCE and the deadline."""
-    wait = wait_exponential_jitter(initial=0.2, max=1, jitter=0.1)
+    wait = wait_exponential_jitter(multiplier=0.2, max=1, jitter=0.1)
     stop = stop_before_delay(START_PATIENCE) | _OutOfTime()
     return AsyncRetrying(retry=retry_if_exception_type(error), wait=wait, stop=stop, reraise=True)
 

@@ -18,7 +18,7 @@ Cursor = tuple[datetime, UUID]
 
 class Row(Protocol):
     @property
-    def id(self) -> UUID: ...
+    def id(self) -> UUID | str: ...
 
 
 class Request(Protocol):

@@ -43,11 +43,7 @@ async def start(store: Store, daily: Daily, caller: Caller, room_name: str) -> R
 
 async def _start_at_daily(store: Store, daily: Daily, session: Session, recording: Recording) -> Recording:
     try:
-        await daily.start_recording(session.room_name, recording.id)
-        known = await _known(store, session)
-        running = await daily.find_recording(
-            session.room_name, lambda found: found.status == "in-progress" and found.id not in known
-        )
+        running = await _running(store, daily, session, recording)
     except DailyRefused as refusal:
         async with store.transaction() as tx:
             current = rules.found(await tx.sessions.lock(session.room_name))
@@ -63,6 +59,23 @@ async def _start_at_daily(store: Store, daily: Daily, session: Session, recordin
             await tx.recordings.release(recording.id)
         raise
     return await confirm(store, daily, session, recording, running)
+
+
+async def _running(store: Store, daily: Daily, session: Session, recording: Recording) -> DailyRecording:
+    refusal = None
+    try:
+        await daily.start_recording(session.room_name, recording.id)
+    except DailyRefused as problem:
+        refusal = problem
+    known = await _known(store, session)
+
+    def is_ours(found: DailyRecording) -> bool:
+        return found.status == "in-progress" and found.id not in known
+
+    # An earlier request, the answer to which was lost, may have started what Daily refuses to start now.
+    if refusal and not any(map(is_ours, await daily.recordings(room_name=session.room_name))):
+        raise refusal
+    return await daily.find_recording(session.room_name, is_ours)
 
 
 async def _known(store: Store, session: Session) -> set[str]:

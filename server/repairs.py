@@ -2,25 +2,26 @@
 
 Level-triggered: it compares what is with what was asked for, and needs no memory of what failed or was lost."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
-from typing import Any
 
-from server import recordings, rules, sessions, webhooks
-from server.daily import MAX_RECORDING, PAGE, Daily, DailyRecording, time_of
-from storage.model import Connection, Recording, RecordingStatus, Session
+from server import attendance, recordings, rules, sessions, webhooks
+from server.daily import MAX_PAGES, MAX_RECORDING, PAGE, Daily, DailyRecording, DailyRefused
+from server.errors import ServiceError
+from storage.model import Recording, RecordingStatus, Session
 from storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 FORGOTTEN = timedelta(minutes=1)
 """A recording that Daily has not known for so long is lost."""
 SETTLED = timedelta(hours=24)
 """A stopped recording whose file Daily has not stored by then has failed."""
 OVERDUE = timedelta(seconds=MAX_RECORDING, minutes=10)
-MAX_PAGES = 20
-ROOMS_PER_PASS = 10
 MAX_ATTEMPTS = 200
 """How often an event that cannot be applied is tried: over a quarter of an hour."""
 
@@ -45,28 +46,43 @@ class Repair:
 
 
 async def differences(store: Store, daily: Daily, meetings_since: datetime) -> AsyncIterator[Repair]:
-    """All of them, each part as far as one pass goes."""
-    async for repair in _sessions(store, daily):
-        yield repair
-    async for repair in _recordings(store, daily):
-        yield repair
-    async for repair in _attendance(store, daily, meetings_since):
-        yield repair
+    """All of them, each part as far as one pass goes. A part that cannot be looked at does not keep the others waiting:
+    what is wrong with it is raised at the end."""
+    problems: list[ServiceError] = []
+    parts = (
+        _events(store),
+        _recordings(store, daily),
+        _attendance(store, daily, meetings_since),
+        _sessions(store, daily),
+    )
+    for part in parts:
+        try:
+            async for repair in part:
+                yield repair
+        except ServiceError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
+async def _events(store: Store) -> AsyncIterator[Repair]:
     async with store.statement() as tx:
         events = await tx.inbox.unapplied(MAX_ATTEMPTS)
     for event in events:
-        yield Repair(
-            "event",
-            "",
-            f"{event.type} {event.id} waits",
-            partial(webhooks.retry, store, event),
-            calls_daily=False,
-        )
+        waits = f"{event.type} {event.id} waits"
+        yield Repair("event", "", waits, partial(webhooks.retry, store, event), calls_daily=False)
+
+
+async def _attendance(store: Store, daily: Daily, since: datetime) -> AsyncIterator[Repair]:
+    async for session, stay in attendance.untold(store, daily, since):
+        reason = f"connection {stay.id} was not told of in full"
+        write = partial(attendance.write, store, session, stay)
+        yield Repair("attendance", session.room_name, reason, write, calls_daily=False)
 
 
 async def _sessions(store: Store, daily: Daily) -> AsyncIterator[Repair]:
     async with store.statement() as tx:
-        abandoned = await tx.sessions.abandoned()
+        abandoned = await tx.sessions.abandoned(rules.LATE)
     for session in abandoned:
         yield Repair(
             "abandoned create",
@@ -98,15 +114,28 @@ async def _recordings(store: Store, daily: Daily) -> AsyncIterator[Repair]:
         if recording.recording_id is None:
             repair = _unconfirmed(store, session, recording, unknown)
         else:
-            found = listed.get(recording.recording_id) or await daily.recording(recording.recording_id)
-            repair = _confirmed(store, daily, session, recording, found)
+            repair = await _named(store, daily, session, recording, listed)
         if repair is not None:
             yield repair
-    for found in unknown:
-        if found.status == "in-progress" and now - found.started_at > rules.LEASE:
+    for found in listed.values():
+        # A start that failed may still have come about at Daily: its recording is known then, and no more wanted.
+        unwanted = known.get(found.id, RecordingStatus.FAILED) == RecordingStatus.FAILED
+        if unwanted and found.status == "in-progress" and now - found.started_at > rules.LEASE:
             repair = await _stray(store, daily, found)
             if repair is not None:
                 yield repair
+
+
+async def _named(
+    store: Store, daily: Daily, session: Session, recording: Recording, listed: dict[str, DailyRecording]
+) -> Repair | None:
+    assert recording.recording_id is not None
+    try:
+        found = listed.get(recording.recording_id) or await daily.recording(recording.recording_id)
+    except DailyRefused as refusal:  # of one recording: the others must not wait for it
+        logger.warning("cannot look up recording %s: %s", recording.recording_id, refusal)
+        return None
+    return _confirmed(store, daily, session, recording, found)
 
 
 async def _listed(daily: Daily, since: datetime) -> dict[str, DailyRecording]:
@@ -127,15 +156,20 @@ def _unconfirmed(store: Store, session: Session, recording: Recording, unknown: 
 
             async def adopt(found: DailyRecording = found) -> None:
                 async with store.transaction() as tx:
-                    await tx.sessions.lock(session.room_name)
+                    current = await tx.sessions.lock(session.room_name)
                     await tx.recordings.confirm(recording.id, found.id, found.started_at)
+                    if current is None or current.ends_at is not None or current.delete_requested_at is not None:
+                        await tx.recordings.request_stop(recording.id)
 
             return Repair("unconfirmed start", session.room_name, f"Daily runs it as {found.id}", adopt)
 
-    async def fail() -> None:
+    async def fail() -> bool:
         async with store.transaction() as tx:
             await tx.sessions.lock(session.room_name)
-            await tx.recordings.fail_start(recording.id, "Daily never started the recording")
+            # A repeated call may have gone on with the start meanwhile.
+            if ours := await tx.recordings.take_over(recording.id, rules.LEASE):
+                await tx.recordings.fail_start(recording.id, "Daily never started the recording")
+        return ours
 
     if datetime.now(UTC) - recording.created_at < rules.LEASE:
         return None
@@ -199,60 +233,3 @@ async def _stray(store: Store, daily: Daily, found: DailyRecording) -> Repair | 
         return any(stopped)
 
     return Repair("stray recording", found.room_name, f"nobody asked for {found.id}", stop)
-
-
-async def _attendance(store: Store, daily: Daily, since: datetime) -> AsyncIterator[Repair]:
-    seen: set[str] = set()
-    async for meeting in _meetings(daily, since):
-        seen.add(str(meeting["room"]))
-        async for repair in _meeting(store, meeting):
-            yield repair
-    async with store.statement() as tx:
-        rooms = await tx.participants.rooms_with_open_stays(ROOMS_PER_PASS)
-    for room_name in rooms:
-        if room_name not in seen:
-            for meeting in await daily.meetings(room_name=room_name):
-                async for repair in _meeting(store, meeting):
-                    yield repair
-
-
-async def _meetings(daily: Daily, since: datetime) -> AsyncIterator[dict[str, Any]]:
-    after: str | None = None
-    for _ in range(MAX_PAGES):
-        page = await daily.meetings(since=since, after=after)
-        for meeting in page:
-            yield meeting
-        if len(page) < PAGE:
-            break
-        after = str(page[-1]["id"])
-
-
-async def _meeting(store: Store, meeting: dict[str, Any]) -> AsyncIterator[Repair]:
-    """What Daily's record of a meeting knows and we do not, because an event was lost."""
-    room_name = str(meeting["room"])
-    async with store.transaction() as tx:
-        session = await tx.sessions.by_name(room_name)
-        known = {} if session is None else {stay.id: stay for stay in await tx.participants.stays(session.id)}
-    if session is None:
-        return
-    for person in meeting.get("participants", []):
-        stay = _stay(person, ongoing=bool(meeting["ongoing"]))
-        told = known.get(stay.id)
-        if told is not None and told.joined_at is not None and (stay.left_at is None or told.left_at is not None):
-            continue
-
-        async def write(session: Session = session, stay: Connection = stay) -> None:
-            async with store.transaction() as tx:
-                await tx.sessions.lock(session.room_name)
-                await tx.sessions.make_live(session.id)
-                await tx.recordings.keep_live(session.id)
-                await tx.participants.polled(session.id, stay)
-
-        yield Repair("attendance", room_name, f"connection {stay.id} was not told of in full", write, calls_daily=False)
-
-
-def _stay(person: dict[str, Any], *, ongoing: bool) -> Connection:
-    id = str(person["participant_id"])
-    joined_at = float(person["join_time"])
-    left_at = None if ongoing else time_of(joined_at + float(person.get("duration") or 0))
-    return Connection(id, str(person.get("user_id") or id), time_of(joined_at), left_at)

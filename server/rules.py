@@ -17,6 +17,8 @@ from storage.model import (
 
 LEASE = timedelta(seconds=deadline.CALL + 2)
 """How long a call may work on a create or a start before another may go on with it: longer than any call takes."""
+LATE = timedelta(seconds=6)
+"""How long after it was given up a request may still take effect at Daily."""
 
 
 def found(session: Session | None) -> Session:

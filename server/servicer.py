@@ -65,8 +65,7 @@ class Servicer(LiveSessionsServicer):
         instructor = convert.instructor_id(request.instructor_id)
         page = paging.page(request, scope=instructor)
         found = await sessions.of_instructor(self._store, instructor, page.limit, page.after)
-        rows, token = page.cut(found, lambda session: session.starts_at)
-        return rpc.GetInstructorLiveSessionsResponse(sessions=map(convert.session, rows), next_page_token=token)
+        return convert.sessions(*page.cut(found, lambda session: convert.time(session.starts_at)))
 
     async def ListSessionParticipants(
         self, request: rpc.ListSessionParticipantsRequest, context: Context

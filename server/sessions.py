@@ -9,7 +9,7 @@ from server import rules
 from server.auth import Caller
 from server.daily import Daily, DailyRefused, DailyUnavailable
 from server.errors import Unavailable
-from storage.model import NewSession, Session
+from storage.model import ListedSession, NewSession, Session
 from storage.store import Store
 
 POLL_INTERVAL = 0.1
@@ -57,7 +57,7 @@ async def get(store: Store, room_name: str) -> Session:
 
 async def of_instructor(
     store: Store, instructor_id: str, limit: int | None, after: tuple[datetime, UUID] | None
-) -> list[Session]:
+) -> list[ListedSession]:
     async with store.statement() as tx:
         return await tx.sessions.of_instructor(instructor_id, limit, after)
 
@@ -85,7 +85,7 @@ async def finish_delete(store: Store, daily: Daily, session: Session) -> Session
         running = await tx.recordings.running(session.id)
         if running is not None and running.recording_id is not None:
             await tx.recordings.complete(running.id)
-        await tx.sessions.room_deleted(session.id)
+        await tx.sessions.room_deleted(session.id, rules.LATE)
         return await tx.sessions.end(session.id)
 
 

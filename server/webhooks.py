@@ -48,11 +48,10 @@ async def receive(store: Store, secret: str | None, signature: str, timestamp: s
             await _apply_or_keep(tx, event)
 
 
-async def retry(store: Store, event: Event) -> None:
-    """Applies an event that was kept, unless somebody did meanwhile."""
+async def retry(store: Store, event: Event) -> bool:
+    """Applies an event that was kept; False when it still cannot be, or somebody did meanwhile."""
     async with store.transaction() as tx:
-        if await tx.inbox.lock(event.id):
-            await _apply_or_keep(tx, event)
+        return await tx.inbox.lock(event.id) and await _apply_or_keep(tx, event)
 
 
 def verify(secret: str | None, signature: str, timestamp: str, body: bytes, now: float) -> None:
@@ -124,7 +123,7 @@ def _event(body: Any) -> Event:
     return Event(id, type, body)
 
 
-async def _apply_or_keep(tx: Transaction, event: Event) -> None:
+async def _apply_or_keep(tx: Transaction, event: Event) -> bool:
     try:
         async with tx.savepoint():
             with translated():
@@ -134,8 +133,9 @@ async def _apply_or_keep(tx: Transaction, event: Event) -> None:
     except Exception as problem:  # whatever it is, Daily must get its answer and the event must not be lost
         logger.warning("webhook event kept id=%s type=%s: %r", event.id, event.type, problem)
         await tx.inbox.failed(event.id, repr(problem)[:500])
-    else:
-        await tx.inbox.applied(event.id)
+        return False
+    await tx.inbox.applied(event.id)
+    return True
 
 
 async def apply(tx: Transaction, event: Event) -> None:
@@ -194,7 +194,8 @@ async def _recording_ready(tx: Transaction, payload: Payload, at: datetime) -> N
     session = await _session(tx, payload.get("room_name"))
     recording = await tx.recordings.by_daily_id(str(payload["recording_id"]))
     if recording is not None:
-        duration, started_at = payload.get("duration"), recording.started_at or _time(payload, "start_ts")
+        # The event's own start comes first: ours may still become that of an event on its way.
+        duration, started_at = payload.get("duration"), _time(payload, "start_ts") or recording.started_at
         ended_at = at if started_at is None or duration is None else started_at + timedelta(seconds=duration)
         seconds = None if duration is None else int(duration)
         await tx.recordings.finish(recording.id, ended_at, seconds, payload.get("s3_key"))

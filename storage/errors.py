@@ -32,6 +32,9 @@ def translated() -> Iterator[None]:
         raise StorageOverloaded(str(error)) from error
     except (exc.OperationalError, exc.InterfaceError, psycopg.OperationalError, OSError) as error:
         raise StorageUnavailable(type(error).__name__) from error
+    except (exc.PendingRollbackError, exc.ResourceClosedError) as error:
+        # The connection was lost in the middle of a transaction.
+        raise StorageUnavailable(type(error).__name__) from error
     except exc.DBAPIError as error:
         if error.connection_invalidated:
             raise StorageUnavailable(type(error).__name__) from error

@@ -39,10 +39,12 @@ class Inbox:
         return (await self._connection.execute(query.with_for_update())).first() is not None
 
     async def unapplied(self, max_attempts: int) -> list[Event]:
-        """Oldest first, those apart that have been tried so often that they never will be."""
+        """Those that were tried least come first, so that none keeps another waiting; those apart that have been tried
+        so often that they never will be."""
         columns = (webhook_events.c.id, webhook_events.c.type, webhook_events.c.body)
         query = select(*columns).where(webhook_events.c.applied_at.is_(None), webhook_events.c.attempts < max_attempts)
-        rows = await self._connection.execute(query.order_by(webhook_events.c.received_at).limit(100))
+        in_turn = query.order_by(webhook_events.c.attempts, webhook_events.c.received_at)
+        rows = await self._connection.execute(in_turn.limit(100))
         return [Event(*row) for row in rows]
 
     async def forget(self, older_than: timedelta) -> int:

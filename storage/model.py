@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -50,6 +51,22 @@ class Session:
     """When Daily confirmed the room. Until then the session is an intent that no caller sees."""
     delete_requested_at: datetime | None
     room_deleted_at: datetime | None
+
+
+class ListedSession(NamedTuple):
+    """A session as long lists show it: a row that goes straight into a message. Times are milliseconds since 1970."""
+
+    id: str
+    course_id: str
+    room_name: str
+    status: str
+    starts_at: int
+    ends_at: int | None
+    created_by: str
+    recording_enabled: bool
+    max_participants: int | None
+    created_at: int
+    updated_at: int
 
 
 @dataclass(frozen=True, slots=True)

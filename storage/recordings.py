@@ -24,7 +24,7 @@ OF_SESSION = select(*COLUMNS).where(recordings.c.session_id == bindparam("sessio
 LATEST = OF_SESSION.where(EXISTS).limit(1)
 BY_ID = select(*COLUMNS).where(recordings.c.id == bindparam("id"))
 BY_DAILY_ID = select(*COLUMNS).where(recordings.c.recording_id == bindparam("recording_id"))
-KNOWN = select(recordings.c.recording_id).where(
+KNOWN = select(recordings.c.recording_id, recordings.c.status).where(
     recordings.c.recording_id == func.any(bindparam("ids", type_=ARRAY(TEXT)))
 )
 
@@ -67,8 +67,10 @@ class Recordings:
         )
 
     async def identify(self, id: UUID, recording_id: str, started_at: datetime) -> bool:
-        """Daily's event names the recording: whatever has become of it, this is the truth. False for no row of ours."""
-        change = update(recordings).where(recordings.c.id == id)
+        """Daily's event names the recording, whatever has become of it. Once named it keeps its name, which callers
+        were told: another under the same instance was started by a late request. False for no row that takes it."""
+        unnamed = or_(recordings.c.recording_id.is_(None), recordings.c.recording_id == recording_id)
+        change = update(recordings).where(recordings.c.id == id, unnamed)
         return await self._changed(
             change.values(recording_id=recording_id, started_at=started_at, updated_at=func.now())
         )
@@ -100,14 +102,15 @@ class Recordings:
 
     async def finish(self, id: UUID, ended_at: datetime, duration: int | None, s3_key: str | None) -> None:
         """Daily's last word: the file is stored. It outweighs a failure, and keeps the time at which it was stopped."""
-        completed = recordings.c.status == RecordingStatus.COMPLETED
+        # Only what was stopped has a duration, and keeps it when an error is told afterwards.
+        stopped = or_(recordings.c.status == RecordingStatus.COMPLETED, recordings.c.duration.is_not(None))
         await self._connection.execute(
             update(recordings)
             .where(recordings.c.id == id)
             .values(
                 status=RecordingStatus.COMPLETED,
                 failure_reason=None,
-                stopped_at=case((completed, recordings.c.stopped_at), else_=ended_at),
+                stopped_at=case((stopped, recordings.c.stopped_at), else_=ended_at),
                 duration=func.coalesce(duration, recordings.c.duration),
                 s3_key=func.coalesce(s3_key, recordings.c.s3_key),
                 settled_at=func.coalesce(recordings.c.settled_at, func.now()),
@@ -154,9 +157,10 @@ class Recordings:
     async def by_daily_id(self, recording_id: str) -> Recording | None:
         return await self._one(BY_DAILY_ID, recording_id=recording_id)
 
-    async def known(self, recording_ids: list[str]) -> set[str]:
-        """Those of Daily's ids that some row of ours has."""
-        return set((await self._connection.execute(KNOWN, {"ids": recording_ids})).scalars())
+    async def known(self, recording_ids: list[str]) -> dict[str, RecordingStatus]:
+        """Those of Daily's ids that some row of ours has, and what has become of it."""
+        rows = await self._connection.execute(KNOWN, {"ids": recording_ids})
+        return {id: RecordingStatus(status) for id, status in rows}
 
     async def running(self, session_id: UUID) -> Recording | None:
         return await self._one(OF_SESSION.where(RUNNING), session_id=session_id)

@@ -17,7 +17,8 @@ from storage.participants import Participants
 from storage.recordings import Recordings
 from storage.sessions import Sessions
 
-POOL_SIZE = 10
+POOL_SIZE = 6
+"""Connections for transactions, and as many for single statements, of which the batches are some."""
 # A statement that takes longer than any call may take is a mistake; PostgreSQL ends it even when nobody waits any more.
 SESSION_OPTIONS = (
     "-c timezone=UTC -c statement_timeout=10s -c lock_timeout=8s -c idle_in_transaction_session_timeout=15s"
@@ -63,15 +64,8 @@ class Transaction:
 class Store:
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._engine: AsyncEngine = create_async_engine(
-            "postgresql+psycopg://",
-            async_creator=self._connect,
-            pool_size=POOL_SIZE,
-            max_overflow=0,
-            pool_timeout=2,
-            pool_use_lifo=True,
-        )
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = self._pool()
+        self._autocommit = self._pool(isolation_level="AUTOCOMMIT")
         self.session = Batcher(self._sessions)
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._admissions)
@@ -115,8 +109,20 @@ class Store:
         async with self.statement() as tx:
             return await tx.participants.admit(asked)
 
+    def _pool(self, **options: Any) -> AsyncEngine:
+        return create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=self._connect,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=2,
+            pool_use_lifo=True,
+            **options,
+        )
+
     async def _connect(self) -> _Connection:
         return await _Connection.connect(self._database_url, options=SESSION_OPTIONS, **LIVENESS)
 
     async def close(self) -> None:
         await self._engine.dispose()
+        await self._autocommit.dispose()

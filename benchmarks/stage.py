@@ -1,0 +1,147 @@
+"""Everything that is measured, running side by side on one machine and one PostgreSQL: the stack, bare, peer and
+unbatched; and the server and the peer once more on a small database."""
+
+import json
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import grpc
+import httpx
+import psycopg
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.data import Data
+from sandbox.process import Process, Workspace
+from sandbox.stack import Stack
+
+HOST = "127.0.0.1"
+
+
+class Stage:
+    def __init__(self, directory: Path, rows: int, small_rows: int) -> None:
+        self._directory, self._rows, self._small_rows = directory, rows, small_rows
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def _start(self) -> None:
+        (self._directory / "stack" / "daily.json").unlink(missing_ok=True)  # the rooms of the run before
+        self.stack = self._cleanup.enter_context(Stack(self._directory / "stack"))
+        self._workspace = Workspace(self._directory / "others")
+        self._cleanup.callback(self._workspace.release)
+        self._workspace.claim()
+        self.data = Data(self.stack.database_url, self._rows)
+        self.small = Data(self._small_database(), self._small_rows)
+        for data in (self.data, self.small):
+            data.fill()
+            data.read_names()
+        self.bare_target, self.unbatched_target, self.small_target = (f"{HOST}:{free_port()}" for _ in range(3))
+        self.peer_port, self.small_peer_port = free_port(), free_port()
+        small = {"LIVE_SESSIONS_DATABASE_URL": self.small.url}
+        self.bare = self.add(bare(self._workspace, self.bare_target))
+        self.unbatched = self.add(self.server("unbatched", self.unbatched_target, module="benchmarks.unbatched"))
+        self.small_server = self.add(self.server("small-server", self.small_target, small))
+        self.peer = self.add(self.new_peer("peer", self.peer_port))
+        self.small_peer = self.add(self.new_peer("small-peer", self.small_peer_port, small))
+
+    def _small_database(self) -> str:
+        with psycopg.connect(self.stack.database_url, autocommit=True) as database:
+            database.execute("DROP DATABASE IF EXISTS small WITH (FORCE)")
+            database.execute("CREATE DATABASE small")
+        url = self.stack.database_url.replace("/postgres?", "/small?")
+        settings = self.stack.environment | {"LIVE_SESSIONS_DATABASE_URL": url}
+        Process("migrate", [sys.executable, "-m", "server", "migrate"], self._workspace, settings).run()
+        return url
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """The first process of each group."""
+        assert self.stack.postgres is not None
+        running = json.loads((self._directory / "stack" / "processes.json").read_text())
+        envoy = next(entry["pid"] for entry in running if entry["name"] == "envoy")
+        return {
+            "server": self.stack.servers[0].pid,
+            "envoy": envoy,
+            "postgres": self.stack.postgres.pid,
+            "bare": self.bare.pid,
+            "peer": self.peer.pid,
+            "unbatched": self.unbatched.pid,
+            "small-server": self.small_server.pid,
+            "small-peer": self.small_peer.pid,
+        }
+
+    def add(self, process: Process) -> Process:
+        self._cleanup.callback(process.stop)
+        process.start()
+        return process
+
+    def server(self, name: str, target: str, changes: dict[str, str] | None = None, module: str = "server") -> Process:
+        settings = self.stack.environment | {"LIVE_SESSIONS_GRPC_ADDRESS": target} | (changes or {})
+        return Process(name, [sys.executable, "-m", module], self._workspace, settings, lambda: _serves(target))
+
+    def new_peer(self, name: str, port: int, changes: dict[str, str] | None = None) -> Process:
+        return peer(self._workspace, name, port, self.stack.environment | (changes or {}))
+
+
+def bare(workspace: Workspace, target: str) -> Process:
+    port = int(target.rpartition(":")[2])
+    return Process("bare", [sys.executable, "-m", "benchmarks.bare", target], workspace, ready=lambda: _listens(port))
+
+
+def peer(workspace: Workspace, name: str, port: int, settings: dict[str, str]) -> Process:
+    options = ["--host", HOST, "--port", str(port), "--loop", "uvloop", "--http", "httptools", "--workers", "1"]
+    more = ["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "75"]
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.peer:app", *options, *more]
+    ready = f"http://{HOST}:{port}/sessions/instructor/nobody"
+    return Process(name, command, workspace, settings, lambda: _answers(ready))
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def seconds_to_start(process: Process) -> float:
+    """From its start until it answers."""
+    begin = time.perf_counter()
+    process.start()
+    taken = time.perf_counter() - begin
+    process.kill()
+    return taken
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _serves(target: str) -> bool:
+    if not _listens(int(target.rpartition(":")[2])):
+        return False
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(target, options) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

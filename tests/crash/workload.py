@@ -1,0 +1,179 @@
+"""Does what the plan says in several threads, as clients would: what is not acknowledged is sent again."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from typing import Any
+
+import httpx
+
+from tests.crash.callers import Answer, Callers
+from tests.crash.journal import Journal
+from tests.crash.plan import Operation, Plan
+
+THREADS = 8
+PATIENCE = 90.0
+"""Seconds after which a caller gives up, which a create with an Idempotency-Key never does before."""
+ENDED = "Session has ended"
+# What a caller may be told of a session that exists and is theirs, by operation.
+REFUSALS = {
+    "token": {ENDED},
+    "join": {ENDED},
+    "start": {ENDED, "Recording cannot start until someone has joined the session"},
+    "stop": {"This session has not been recorded"},
+}
+
+
+class Workload:
+    def __init__(self, plan: Plan, callers: Callers, daily: httpx.Client, before: Callable[[int], None]) -> None:
+        """`before` is called with each operation's number and may wait."""
+        self.journal = Journal()
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.faults: Counter[str] = Counter()
+        self._plan, self._callers, self._daily, self._before = plan, callers, daily, before
+        self._next = iter(enumerate(plan.operations))
+        self._lock = threading.Lock()
+        self._rooms: dict[int, str] = {}
+        self._created = {operation.session.number: threading.Event() for operation in plan.operations}
+        self._stays: dict[tuple[str, str], list[str]] = {}
+
+    def run(self) -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            for work in [pool.submit(self._work, number) for number in range(THREADS)]:
+                work.result()
+
+    def _work(self, thread: int) -> None:
+        random = Random(f"{self._plan.seed}-{thread}")
+        while True:
+            with self._lock:
+                number, operation = next(self._next, (0, None))
+            if operation is None:
+                return
+            self._before(number)
+            if operation.fault is not None:
+                self._daily.post("/sandbox/faults", json=operation.fault).raise_for_status()
+                with self._lock:
+                    self.faults[operation.fault["fault"]] += operation.fault["times"]
+            outcome = self._do(operation, random)
+            with self._lock:
+                self.outcomes[operation.kind, outcome] += 1
+
+    def _do(self, operation: Operation, random: Random) -> str:
+        """The outcome, in a word."""
+        session = operation.session.number
+        if operation.kind == "create":
+            try:
+                return self._create(operation, random)
+            finally:
+                self._created[session].set()
+        if operation.kind == "create again":
+            return self._create(operation, random) if operation.session.key else "nothing to do"
+        self._created[session].wait()
+        room_name = self._rooms.get(session)
+        if room_name is None:
+            return "nothing to do"
+        return {
+            "token": self._token,
+            "join": self._join,
+            "leave": self._leave,
+            "start": self._start,
+            "stop": self._stop,
+            "delete": self._delete,
+            "cancel": self._cancel,
+        }[operation.kind](operation, room_name, random)
+
+    def _create(self, operation: Operation, random: Random) -> str:
+        session = operation.session
+        answer = self._insist("create", operation, random, body=session.body, key=session.key)
+        if answer.body is None:
+            return self._refused(operation, answer)
+        self.journal.creates.append((session, answer.body))
+        self._rooms.setdefault(session.number, answer.body["roomName"])
+        return "acknowledged"
+
+    def _token(self, operation: Operation, room_name: str, random: Random) -> str:
+        answer = self._insist("token", operation, random, room_name=room_name)
+        if answer.body is None:
+            return self._refused(operation, answer)
+        self.journal.tokens.append((room_name, operation.user, operation.role))
+        return "acknowledged"
+
+    def _join(self, operation: Operation, room_name: str, random: Random) -> str:
+        answer = self._insist("token", operation, random, room_name=room_name)
+        if answer.body is None:
+            return self._refused(operation, answer)
+        self.journal.tokens.append((room_name, operation.user, operation.role))
+        joined = self._daily.post(f"/sandbox/rooms/{room_name}/join", json={"token": answer.body["token"]})
+        if joined.status_code == 404:
+            return "room gone"
+        joined.raise_for_status()
+        with self._lock:
+            self._stays.setdefault((room_name, operation.user), []).append(joined.json()["session_id"])
+        return "acknowledged"
+
+    def _leave(self, operation: Operation, room_name: str, random: Random) -> str:
+        with self._lock:
+            stays = self._stays.get((room_name, operation.user)) or self._any_stay(room_name)
+            stay = stays.pop(0) if stays else None
+        if stay is None:
+            return "nothing to do"
+        left = self._daily.post(f"/sandbox/rooms/{room_name}/leave", json={"session_id": stay})
+        return "acknowledged" if left.is_success else "room gone"
+
+    def _any_stay(self, room_name: str) -> list[str]:
+        return next((stays for (room, _), stays in self._stays.items() if room == room_name and stays), [])
+
+    def _start(self, operation: Operation, room_name: str, random: Random) -> str:
+        answer = self._insist("start", operation, random, room_name=room_name)
+        if answer.body is None:
+            return self._refused(operation, answer)
+        self.journal.starts.append((room_name, answer.body["recordingId"]))
+        return "acknowledged"
+
+    def _stop(self, operation: Operation, room_name: str, random: Random) -> str:
+        answer = self._insist("stop", operation, random, room_name=room_name)
+        if answer.body is None:
+            return self._refused(operation, answer)
+        self.journal.stops.append((room_name, answer.body["recordingId"]))
+        return "acknowledged"
+
+    def _delete(self, operation: Operation, room_name: str, random: Random) -> str:
+        answer = self._insist("delete", operation, random, room_name=room_name)
+        if answer.body is None:
+            return self._refused(operation, answer)
+        self.journal.deletes.append(room_name)
+        return "acknowledged"
+
+    def _cancel(self, operation: Operation, room_name: str, random: Random) -> str:
+        """Daily gives up a recording."""
+        recordings = self._daily.get("/sandbox/state").json()["recordings"]
+        running = [one["id"] for one in recordings if (one["room_name"], one["status"]) == (room_name, "in-progress")]
+        done = [self._daily.post(f"/sandbox/recordings/{id}/fail", json={}).is_success for id in running]
+        return "acknowledged" if any(done) else "nothing to do"
+
+    def _insist(self, verb: str, operation: Operation, random: Random, **request: Any) -> Answer:
+        """Sends it until it is answered, as a client that backs off would."""
+        end = time.monotonic() + PATIENCE
+        wait = 0.1
+        while time.monotonic() < end:
+            answer = self._callers.call(verb, operation.user, operation.role, over_grpc=operation.over_grpc, **request)
+            if answer.body is not None or answer.refusal is not None:
+                return answer
+            with self._lock:
+                self.outcomes[operation.kind, "sent again"] += 1
+            time.sleep(wait * random.uniform(0.5, 1))
+            wait = min(2, wait * 2)
+        return Answer()
+
+    def _refused(self, operation: Operation, answer: Answer) -> str:
+        if answer.refusal is None:
+            return "given up"
+        allowed = set(REFUSALS.get(operation.kind, ()))
+        if not operation.session.body["recordingEnabled"]:
+            allowed.add("Recording is not enabled for this session")
+        if answer.refusal not in allowed:
+            self.journal.surprises.append((f"{operation.kind} of session {operation.session.number}", answer.refusal))
+        return "refused"

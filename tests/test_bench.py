@@ -1,0 +1,129 @@
+"""The benchmark's pieces: the peer is an equal and no straw man, and the load generator counts what it sends."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import grpc
+import httpx
+import jwt
+import psycopg
+import pytest
+
+from benchmarks import bare as bare_server
+from benchmarks import cases
+from benchmarks.load import Load, http1
+from benchmarks.load import grpc as grpc_load
+from benchmarks.stage import HOST, bare, free_port, peer
+from live_sessions.v1 import resources_pb2 as pb
+from live_sessions.v1 import service_pb2 as rpc
+from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
+from sandbox.process import Workspace, stop_together
+from sandbox.stack import Stack
+from tests.clients import EXAMPLE, Rest
+
+
+@pytest.fixture(scope="module")
+def others(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """The address of bare, and the port of the peer on the stack's own database."""
+    workspace = Workspace(tmp_path_factory.mktemp("bench"))
+    workspace.claim()
+    target, port = f"{HOST}:{free_port()}", free_port()
+    both = bare(workspace, target), peer(workspace, "peer", port, stack.environment)
+    try:
+        for process in both:
+            process.spawn()
+        for process in both:
+            process.wait_ready()
+        yield target, port
+    finally:
+        stop_together(*both)
+        workspace.release()
+
+
+@pytest.fixture
+def peer_http(others: tuple[str, int]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://{HOST}:{others[1]}", timeout=20, trust_env=False) as client:
+        yield client
+
+
+def as_bearer(rest: Rest, id: str, role: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {rest.token(id, role)}"}
+
+
+def comparable(session: dict[str, Any]) -> dict[str, Any]:
+    """Times as times: the peer prints them as pydantic does."""
+    return {
+        key: datetime.fromisoformat(value) if key.endswith("At") and value else value for key, value in session.items()
+    }
+
+
+def test_the_peer_answers_a_session_as_we_do(rest: Rest, peer_http: httpx.Client) -> None:
+    ours = rest.create("bench-ada")
+    theirs = peer_http.get(f"/sessions/{ours['roomName']}").json()
+    assert comparable(theirs) == comparable(ours)
+
+
+def test_the_peer_and_we_know_the_same_sessions_to_be_missing(rest: Rest, peer_http: httpx.Client) -> None:
+    ours, theirs = rest.call("GET", "/sessions/ls-nowhere"), peer_http.get("/sessions/ls-nowhere")
+    assert (theirs.status_code, theirs.json()) == (ours.status_code, ours.json()) == (500, "Session not found")
+
+
+def test_the_peer_lists_an_instructors_sessions_as_we_do(rest: Rest, peer_http: httpx.Client) -> None:
+    for day in (2, 1, 3):
+        rest.create("bench-grace", startsAt=f"2026-01-0{day}T10:00:00.500Z")
+    ours = rest.call("GET", "/sessions/instructor/bench-grace").json()
+    theirs = peer_http.get("/sessions/instructor/bench-grace").json()
+    assert len(ours) == 3
+    assert list(map(comparable, theirs)) == list(map(comparable, ours))
+
+
+def test_a_session_that_the_peer_creates_is_one_of_ours(rest: Rest, peer_http: httpx.Client) -> None:
+    created = peer_http.post("/sessions", json=EXAMPLE, headers=as_bearer(rest, "bench-lin", "instructor"))
+    assert created.status_code == 201
+    assert comparable(rest.get(created.json()["roomName"])) == comparable(created.json())
+
+
+def test_the_peers_tokens_and_participants_are_ours(
+    rest: Rest, peer_http: httpx.Client, database: psycopg.Connection
+) -> None:
+    path = f"/sessions/{rest.create()['roomName']}/token"
+    ours = rest.call("POST", path, "bench-ours", "student").json()["token"]
+    theirs = peer_http.post(path, headers=as_bearer(rest, "bench-theirs", "student")).json()["token"]
+
+    claims = [jwt.decode(token, options={"verify_signature": False}) for token in (ours, theirs)]
+    assert [(each["u"], each["ud"]) for each in claims] == [("bench-ours",) * 2, ("bench-theirs",) * 2]
+    assert all(each["exp"] - each["iat"] == 6 * 3600 for each in claims)
+    same = [{key: each[key] for key in each.keys() - {"u", "ud", "iat", "exp"}} for each in claims]
+    assert same[0] == same[1]
+    query = "SELECT role, daily_user_id = user_id FROM participants WHERE user_id IN ('bench-ours', 'bench-theirs')"
+    assert database.execute(query).fetchall() == [("student", True)] * 2
+
+
+def test_the_peer_refuses_a_token_that_we_refuse(rest: Rest, peer_http: httpx.Client) -> None:
+    path, headers = f"/sessions/{rest.create()['roomName']}/token", {"Authorization": "Bearer forged"}
+    assert peer_http.post(path, headers=headers).status_code == 401
+    assert rest.call("POST", path, headers=headers).status_code == 401
+
+
+def test_bare_answers_a_session_out_of_memory(others: tuple[str, int]) -> None:
+    with grpc.insecure_channel(others[0]) as channel:
+        answer: pb.LiveSession = LiveSessionsStub(channel).GetLiveSession(rpc.GetLiveSessionRequest(session_name="any"))
+    assert answer == bare_server.SESSION
+
+
+async def test_the_generator_sends_exactly_what_it_is_told_and_sees_failures(rest: Rest, stack: Stack) -> None:
+    name = rest.create()["roomName"].encode()
+    for names, failed in (([name], 0), ([name, b"ls-nowhere"], 50)):
+        http = cases.once([b"GET /sessions/%s HTTP/1.1\r\nhost: bench\r\n\r\n" % one for one in names])
+        calls = cases.once([b"\x0a%c%s" % (len(one), one) for one in names])
+        method = cases.SERVICE + "GetLiveSession"
+        for connect, requests in (
+            (http1(HOST, stack.ports.rest), http),
+            (grpc_load(stack.grpc_targets[0], method, 16), calls),
+        ):
+            load = Load(connect, 16, requests)
+            await load.open()
+            result = await load.run(total=100)
+            load.close()
+            assert (result.requests, result.failed) == (100, failed)
