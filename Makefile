@@ -28,7 +28,7 @@ run: $(INSTALLED) ## run the whole stack on this machine; Ctrl-C stops it
 	@exec $(BIN)/python -m sandbox $(ARGS)
 
 test: $(INSTALLED) ## run the tests; ARGS goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 crash-test: $(INSTALLED) ## kill servers and the database under load, then check every row; ARGS goes to it
 	$(BIN)/python -m tests.crash $(ARGS)
@@ -54,7 +54,7 @@ format: $(INSTALLED) ## format Python and protobuf
 
 generate: $(INSTALLED) ## rebuild generated/ from protos/
 	@mkdir -p $(GENERATED)/live_sessions/v1
-	$(PROTOC) --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) --mypy_grpc_out=$(GENERATED) \
+	$(PROTOC) --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) --mypy_grpc_out=quiet:$(GENERATED) \
 		$$(cd protos && ls live_sessions/v1/*.proto)
 	$(PROTOC) --include_imports --descriptor_set_out=$(GENERATED)/live_sessions.binpb \
 		$$(cd protos && ls live_sessions/v1/*.proto) google/rpc/error_details.proto
@@ -75,5 +75,9 @@ check-contract: $(INSTALLED)
 	if [ -n "$(MAIN)" ] && git show $(MAIN):generated/live_sessions.binpb > $$scratch/main.binpb 2> /dev/null; then \
 		$(BIN)/buf breaking generated/live_sessions.binpb --against $$scratch/main.binpb --config protos/buf.yaml; \
 	else echo "no main branch to compare the contract with"; fi
+
+# Envoy's file is valid; an embedded PostgreSQL that the migrations made is what the tables say.
+check-stack: $(INSTALLED)
+	@$(BIN)/python -m sandbox.check
 
 .PHONY: check-contract check-stack

@@ -62,7 +62,8 @@ def run(
                 killing = pool.submit(killer.run)
                 workload.run()
                 killing.result()
-            say("all operations are done; faults are cleared, everybody leaves, Daily ends what still records")
+            say("all operations are done; everybody leaves, faults are cleared, Daily ends what still records")
+            _everybody_leaves(daily)
             left = sum(fault["times"] or 0 for fault in daily.get("/sandbox/faults").json()["faults"])
             daily.delete("/sandbox/faults").raise_for_status()
             callers.close()
@@ -96,9 +97,8 @@ def _cripple(stack: Stack, part: str) -> None:
 def _settle(
     stack: Stack, daily: httpx.Client, workload: Workload, bound: float
 ) -> tuple[list[Violation], Facts, float]:
-    """Ends all classes, and looks until nothing is wrong, then once more; or until the bound is over."""
+    """Ends all recordings, and looks until nothing is wrong, then once more; or until the bound is over."""
     started = time.monotonic()
-    _everybody_leaves(daily)
     clean_since: float | None = None
     while True:
         known = facts.read(stack.database_url, daily, workload.journal)
