@@ -7,7 +7,7 @@ from datetime import timedelta
 from server import rules
 from server.auth import Caller
 from server.daily import AccessLink, Daily, DailyRecording, DailyRefused, DailyUnavailable, NobodyInRoom
-from server.errors import FailedPrecondition, NotFound
+from server.errors import FailedPrecondition, NotFound, Unavailable
 from server.sessions import POLL_INTERVAL
 from storage.model import Recording, RecordingStatus, Session
 from storage.store import Store
@@ -94,9 +94,11 @@ async def confirm(
         unwanted = current.ends_at is not None or current.delete_requested_at is not None
         if confirmed is not None and unwanted:
             await tx.recordings.request_stop(confirmed.id)
-    if unwanted and confirmed is not None:
+    if confirmed is None and not unwanted:
+        raise Unavailable("the recording failed while it was being started")
+    if confirmed is not None and unwanted:
         await finish_stop(store, daily, current, confirmed)
-    if unwanted or confirmed is None:
+    if confirmed is None or unwanted:
         raise rules.ended()
     return confirmed
 

@@ -3,15 +3,14 @@
 A stay is kept in halves, each written by its own event, so that neither order nor repetition of the events can matter;
 when a participant joined and left is derived from them when it is asked for."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy import and_, bindparam, case, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.model import Admission, Connection, Participant, Role
+from storage.model import Connection, Participant, Role
 from storage.tables import connections, participants, sessions
 
 JOINED = func.coalesce(connections.c.joined_at, connections.c.polled_joined_at)
@@ -49,34 +48,6 @@ PAGE_AFTER = PAGE.where(
     tuple_(participants.c.created_at, participants.c.id) > tuple_(bindparam("created_at"), bindparam("id"))
 )
 
-# Many users at once ask for entry: their rooms are found and their rows made in one statement. A user who is there
-# already costs no write unless their role has changed.
-ADMIT = text("""
-WITH asked AS (
-    SELECT * FROM unnest(
-        CAST(:rooms AS text[]), CAST(:users AS text[]), CAST(:daily_users AS text[]), CAST(:roles AS text[])
-    ) WITH ORDINALITY AS asked (room_name, user_id, daily_user_id, role, number)
-), found AS (
-    SELECT asked.*, sessions.id AS session_id, sessions.status, sessions.delete_requested_at
-    FROM asked JOIN sessions USING (room_name) WHERE sessions.room_created_at IS NOT NULL
-), written AS (
-    INSERT INTO participants (session_id, user_id, daily_user_id, role)
-    SELECT DISTINCT ON (session_id, user_id) session_id, user_id, daily_user_id, role
-    FROM found WHERE status <> 'ended' AND delete_requested_at IS NULL
-    ORDER BY session_id, user_id, number DESC
-    ON CONFLICT (session_id, user_id) DO UPDATE SET role = excluded.role, updated_at = now()
-    WHERE participants.role <> excluded.role
-    RETURNING session_id, user_id, was_kicked, mic_allowed, camera_allowed
-)
-SELECT number, status, delete_requested_at,
-    coalesce(written.was_kicked, participants.was_kicked, false),
-    coalesce(written.mic_allowed, participants.mic_allowed, true),
-    coalesce(written.camera_allowed, participants.camera_allowed, true)
-FROM found
-LEFT JOIN written USING (session_id, user_id)
-LEFT JOIN participants USING (session_id, user_id)
-""")
-
 _stay = insert(connections)
 JOIN = _stay.on_conflict_do_update(
     index_elements=["id"],
@@ -101,20 +72,6 @@ POLL = _stay.on_conflict_do_update(
 class Participants:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-
-    async def admit(self, asked: Sequence[tuple[str, str, str, Role]]) -> list[Admission | None]:
-        """Records each (room name, user id, id inside Daily, role) as a participant; None where there is no session."""
-        rooms, users, daily_users, roles = zip(*asked, strict=True)
-        values = {
-            "rooms": list(rooms),
-            "users": list(users),
-            "daily_users": list(daily_users),
-            "roles": list(roles),
-        }
-        admissions: list[Admission | None] = [None] * len(asked)
-        for number, *admission in await self._connection.execute(ADMIT, values):
-            admissions[number - 1] = Admission(*admission)
-        return admissions
 
     async def of_session(
         self, session_id: UUID, limit: int | None, after: tuple[datetime, UUID] | None

@@ -112,9 +112,6 @@ class Sessions:
     async def by_name(self, room_name: str) -> Session | None:
         return await self._one(BY_NAMES, names=[room_name])
 
-    async def by_names(self, room_names: list[str]) -> list[Session]:
-        return await self._all(BY_NAMES, names=room_names)
-
     async def by_id(self, session_id: UUID) -> Session | None:
         return await self._one(BY_ID, id=session_id)
 

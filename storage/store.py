@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from storage.batching import Batcher
 from storage.errors import translated
+from storage.hot import HotStatements
 from storage.inbox import Inbox
-from storage.model import Admission, Role, Session
 from storage.participants import Participants
 from storage.recordings import Recordings
 from storage.sessions import Sessions
 
 POOL_SIZE = 6
-"""Connections for transactions, and as many for single statements, of which the batches are some."""
+"""Connections for transactions, and half as many for single statements. The batches have their own."""
 # A statement that takes longer than any call may take is a mistake; PostgreSQL ends it even when nobody waits any more.
 SESSION_OPTIONS = (
     "-c timezone=UTC -c statement_timeout=10s -c lock_timeout=8s -c idle_in_transaction_session_timeout=15s"
@@ -64,12 +64,13 @@ class Transaction:
 class Store:
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._engine = self._pool()
-        self._autocommit = self._pool(isolation_level="AUTOCOMMIT")
-        self.session = Batcher(self._sessions)
+        self._engine = self._pool(POOL_SIZE)
+        self._autocommit = self._pool(POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
+        self._hot = HotStatements(self._connect)
+        self.session = Batcher(self._hot.sessions)
         """By room name; the read of everybody who opens the page of a class."""
-        self.admission = Batcher(self._admissions)
-        """Of (room name, user id, id inside Daily, role), as `Participants.admit`; the write of everybody who joins."""
+        self.admission = Batcher(self._hot.admissions)
+        """The write of everybody who joins."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -100,20 +101,11 @@ class Store:
 
                 yield leads
 
-    async def _sessions(self, room_names: list[str]) -> list[Session | None]:
-        async with self.statement() as tx:
-            found = {session.room_name: session for session in await tx.sessions.by_names(room_names)}
-        return [found.get(name) for name in room_names]
-
-    async def _admissions(self, asked: list[tuple[str, str, str, Role]]) -> list[Admission | None]:
-        async with self.statement() as tx:
-            return await tx.participants.admit(asked)
-
-    def _pool(self, **options: Any) -> AsyncEngine:
+    def _pool(self, size: int, **options: Any) -> AsyncEngine:
         return create_async_engine(
             "postgresql+psycopg://",
             async_creator=self._connect,
-            pool_size=POOL_SIZE,
+            pool_size=size,
             max_overflow=0,
             pool_timeout=2,
             pool_use_lifo=True,
@@ -124,5 +116,6 @@ class Store:
         return await _Connection.connect(self._database_url, options=SESSION_OPTIONS, **LIVENESS)
 
     async def close(self) -> None:
+        await self._hot.close()
         await self._engine.dispose()
         await self._autocommit.dispose()

@@ -237,3 +237,18 @@ def test_of_many_calls_on_one_session_each_gets_a_documented_answer(new_class: C
     assert all(answer.status_code == 200 or said(answer) == NOT_RECORDED for answer in stops)
     assert len({answer.json()["recordingId"] for answer in [*starts, *stops] if answer.status_code == 200}) <= 1
     eventually(it.is_gone)
+
+
+def test_a_start_whose_recording_failed_before_it_was_confirmed_is_not_acknowledged(
+    rest: Rest, daily: DailyControl, database: psycopg.Connection
+) -> None:
+    lesson = Class(rest, daily)
+    daily.fault("delay", "GET", "/recordings", seconds=1, times=3)  # the reconciler may take some
+    with ThreadPoolExecutor(1) as threads:
+        start = threads.submit(lesson.start)
+        eventually(lambda: daily.recordings(lesson.name))
+        fail = (
+            "UPDATE recordings SET status = 'failed' WHERE session_id = (SELECT id FROM sessions WHERE room_name = %s)"
+        )
+        database.execute(fail, [lesson.name])
+        assert said(start.result()) == NOT_STARTED

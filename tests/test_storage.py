@@ -12,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from sandbox.stack import Stack
-from storage.model import Role
+from storage.hot import ADMIT, SESSIONS
 from storage.participants import Participants
 from storage.recordings import Recordings
 from storage.sessions import Sessions
@@ -180,7 +180,7 @@ async def connection(stack: Stack) -> AsyncIterator[AsyncConnection]:
 
 SOME_ID = UUID(int=1)
 QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] = {
-    "GetLiveSession": (lambda c: Sessions(c).by_names(["a", "b"]), "sessions_room_name_key"),
+    "GetLiveSession": (lambda c: c.exec_driver_sql(SESSIONS, {"names": ["a", "b"]}), "sessions_room_name_key"),
     "first page of an instructor": (lambda c: Sessions(c).of_instructor("ada", 10, None), "sessions_created_by"),
     "next page of an instructor": (
         lambda c: Sessions(c).of_instructor("ada", 10, (NOW, SOME_ID)),
@@ -188,7 +188,7 @@ QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] =
     ),
     "repeated create": (lambda c: Sessions(c).by_key("ada", "k"), "sessions_idempotency_key"),
     "GetSessionToken": (
-        lambda c: Participants(c).admit([("a", "sam", "sam", Role.STUDENT)]),
+        lambda c: c.exec_driver_sql(ADMIT, {key: ["student"] for key in ("rooms", "users", "daily_users", "roles")}),
         "participants_session_id_user_id",
     ),
     "first page of participants": (
