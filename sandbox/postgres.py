@@ -57,7 +57,8 @@ class Postgres(Process):
             self._initialise()
         self._socket_directory = self._find_socket_directory()
         self._clear_up()
-        self.command = [BINARY, "-D", self.data, "-h", "", "-k", self._socket_directory]
+        # Enough for a score of server processes; PostgreSQL's own 100 are not.
+        self.command = [BINARY, "-D", self.data, "-h", "", "-k", self._socket_directory, "-c", "max_connections=300"]
         super().spawn()
 
     def reap(self) -> None:

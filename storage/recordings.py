@@ -121,27 +121,13 @@ class Recordings:
     async def fail(self, id: UUID, reason: str, at: datetime | None = None) -> bool:
         """It failed, now or `at`; False when Daily's last word had come before."""
         change = update(recordings).where(recordings.c.id == id, recordings.c.settled_at.is_(None))
-        return await self._changed(
-            change.values(
-                status=RecordingStatus.FAILED,
-                failure_reason=reason,
-                stopped_at=func.coalesce(recordings.c.stopped_at, at, func.now()),
-                settled_at=func.now(),
-                updated_at=func.now(),
-            )
-        )
+        return await self._changed(change.values(_failure(reason, at)))
 
     async def fail_start(self, id: UUID, reason: str) -> None:
         """It never started: a session that was live only for its sake is scheduled again."""
         change = update(recordings).where(recordings.c.id == id, RUNNING, recordings.c.recording_id.is_(None))
-        change = change.values(
-            status=RecordingStatus.FAILED,
-            failure_reason=reason,
-            stopped_at=func.now(),
-            settled_at=func.now(),
-            updated_at=func.now(),
-        )
-        result = await self._connection.execute(change.returning(recordings.c.session_id, recordings.c.made_live))
+        failed = change.values(_failure(reason)).returning(recordings.c.session_id, recordings.c.made_live)
+        result = await self._connection.execute(failed)
         row = result.first()
         if row is not None and row.made_live:
             await Sessions(self._connection).give_back_scheduled(row.session_id)
@@ -190,3 +176,13 @@ class Recordings:
     async def _one(self, statement: object, **values: object) -> Recording | None:
         row = (await self._connection.execute(statement, values)).first()  # type: ignore[call-overload]
         return None if row is None else Recording(*row)
+
+
+def _failure(reason: str, at: datetime | None = None) -> dict[str, object]:
+    return {
+        "status": RecordingStatus.FAILED,
+        "failure_reason": reason,
+        "stopped_at": func.coalesce(recordings.c.stopped_at, at, func.now()),
+        "settled_at": func.now(),
+        "updated_at": func.now(),
+    }
