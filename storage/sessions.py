@@ -88,7 +88,7 @@ class Sessions:
             update(sessions).where(sessions.c.id == session_id, UNCONFIRMED).values(lease_until=CLOCK)
         )
 
-    async def abandoned(self, older_than: timedelta = timedelta()) -> list[Session]:
+    async def abandoned(self, older_than: timedelta) -> list[Session]:
         """Creations that nobody has worked on for so long."""
         expired = and_(sessions.c.room_created_at.is_(None), sessions.c.lease_until <= CLOCK - older_than)
         return await self._all(select(*COLUMNS).where(expired).order_by(sessions.c.created_at).limit(100))

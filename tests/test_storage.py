@@ -1,7 +1,7 @@
 """What the database refuses by itself, whatever the code does; and that each hot query has its index."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -202,7 +202,7 @@ QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] =
     "latest recording": (lambda c: Recordings(c).latest(SOME_ID), "recordings_session_id"),
     "recording of an event": (lambda c: Recordings(c).by_daily_id("rec-1"), "recordings_recording_id"),
     "unsettled recordings": (lambda c: Recordings(c).unsettled(), "recordings_unsettled"),
-    "abandoned creates": (lambda c: Sessions(c).abandoned(), "sessions_unconfirmed"),
+    "abandoned creates": (lambda c: Sessions(c).abandoned(timedelta()), "sessions_unconfirmed"),
 }
 
 
