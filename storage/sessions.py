@@ -18,7 +18,6 @@ UNCONFIRMED = and_(sessions.c.room_created_at.is_(None), sessions.c.delete_reque
 CLOCK = func.date_trunc("milliseconds", func.clock_timestamp())
 
 BY_NAMES = select(*COLUMNS).where(VISIBLE, sessions.c.room_name == func.any(bindparam("names", type_=ARRAY(TEXT))))
-BY_ID = select(*COLUMNS).where(sessions.c.id == bindparam("id"))
 # It keeps out other changes of the session, but not the new participants whose foreign key points at it.
 LOCK = select(*COLUMNS).where(VISIBLE, sessions.c.room_name == bindparam("room_name")).with_for_update(key_share=True)
 # Milliseconds and text cost a fifth of what times and UUIDs cost to read, a thousand rows at once.
@@ -111,9 +110,6 @@ class Sessions:
 
     async def by_name(self, room_name: str) -> Session | None:
         return await self._one(BY_NAMES, names=[room_name])
-
-    async def by_id(self, session_id: UUID) -> Session | None:
-        return await self._one(BY_ID, id=session_id)
 
     async def lock(self, room_name: str) -> Session | None:
         """The session, which no other transaction can change until this one ends."""

@@ -157,7 +157,7 @@ class Sessions:
     async def rows(self, session_id: UUID, ids: Ids) -> dict[str, Any]:
         """All that callers can see of the session, without ids and without times of our own."""
         async with self.store.transaction() as tx:
-            session = await tx.sessions.by_id(session_id)
+            session = await tx.sessions.by_name(ids.room)
             people = await tx.participants.of_session(session_id, None, None)
             recordings = await tx.recordings.of_session(session_id)
         assert session is not None
