@@ -137,15 +137,27 @@ function envoy_on_request(handle)
   end
 end
 
-local function milliseconds(time, fraction)
-  return 'At":"' .. time .. "." .. (fraction .. "000"):sub(1, 3) .. 'Z"'
-end
-
--- Times with three digits, and null where a session has not ended.
+-- Times with three digits, and null where a session has not ended. It looks for plain text only, which is compiled: patterns
+-- would cost a list of a thousand sessions 4 ms.
 local function complete(json)
-  return (json
-    :gsub('At":"([%dT:-]+)%.?(%d*)Z"', milliseconds)
-    :gsub('"startsAt":"([^"]*)","createdBy":', '"startsAt":"%1","endsAt":null,"createdBy":'))
+  local parts, from = {}, 1
+  local key, time = json:find('At":"', 1, true)
+  while key do
+    local rest = time + #"YYYY-MM-DDThh:mm:ss" + 1  -- "Z", or a fraction and "Z"
+    local quote = json:find('"', rest, true)
+    if quote ~= rest + #".123Z" then
+      local fraction = (json:sub(rest + 1, quote - 2) .. "000"):sub(1, 3)
+      parts[#parts + 1] = json:sub(from, rest - 1) .. "." .. fraction
+      from = quote - 1
+    end
+    if json:sub(quote, quote + 12) == '","createdBy"' and json:sub(key - 7, key) == '"startsA' then
+      parts[#parts + 1] = json:sub(from, quote) .. ',"endsAt":null'
+      from = quote + 1
+    end
+    key, time = json:find('At":"', quote, true)
+  end
+  parts[#parts + 1] = json:sub(from)
+  return table.concat(parts)
 end
 
 -- The array alone, and the token of the next page, of an answer that is a list; else nil.
