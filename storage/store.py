@@ -109,6 +109,7 @@ class Store:
             max_overflow=0,
             pool_timeout=2,
             pool_use_lifo=True,
+            pool_pre_ping=True,  # a connection that PostgreSQL ended while nobody used it is replaced unseen
             **options,
         )
 

@@ -145,6 +145,16 @@ def test_while_postgresql_is_down_every_call_says_so_in_time_and_after_it_all_su
     assert not own.servers[0].ended
 
 
+def test_a_restart_of_postgresql_that_nobody_saw_fails_no_call(own: Stack, callers: Callers, others: Callers) -> None:
+    assert own.postgres is not None
+    assert at_once(*[others.get, others.token, others.list, others.create] * 2) == ["OK"] * 8
+    assert others.delete() == "OK"
+    own.postgres.stop()
+    own.postgres.start()
+    assert at_once(callers.get, callers.token, callers.list, callers.create) == ["OK"] * 4
+    assert callers.delete() == "OK"
+
+
 @contextmanager
 def locked(stack: Stack, room: str) -> Iterator[None]:
     """Somebody else's transaction holds the session's row."""
