@@ -1,7 +1,7 @@
 """Between protobuf and the nouns, and the checks of what comes in. Field names in messages are those of REST."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,7 +10,7 @@ from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from server.errors import InvalidArgument
 from server.recordings import Playback
-from storage.model import ListedSession, NewSession, Participant, Recording, Session
+from storage.model import NewSession, Participant, Recording, Session, SessionRow
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_TIME = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
@@ -106,25 +106,37 @@ def session(session: Session) -> pb.LiveSession:
     )
 
 
-def sessions(rows: Sequence[ListedSession], next_page_token: str) -> rpc.GetInstructorLiveSessionsResponse:
-    """Field by field into the one message: a thousand sessions cost half of what they cost one by one."""
+def session_row(row: SessionRow) -> pb.LiveSession:
+    return _from_row(row, pb.LiveSession)
+
+
+def sessions(rows: Sequence[SessionRow], next_page_token: str) -> rpc.GetInstructorLiveSessionsResponse:
+    """Made inside the one message: a thousand sessions cost half of what they cost one by one."""
     answer = rpc.GetInstructorLiveSessionsResponse(next_page_token=next_page_token)
     for row in rows:
-        message = answer.sessions.add(
-            id=row.id,
-            course_id=row.course_id,
-            room_name=row.room_name,
-            status=row.status,
-            created_by=row.created_by,
-            recording_enabled=row.recording_enabled,
-            max_participants=row.max_participants,
-        )
-        _set(message.starts_at, row.starts_at)
-        if row.ends_at is not None:
-            _set(message.ends_at, row.ends_at)
-        _set(message.created_at, row.created_at)
-        _set(message.updated_at, row.updated_at)
+        _from_row(row, answer.sessions.add)
     return answer
+
+
+def _from_row(row: SessionRow, make: Callable[..., pb.LiveSession]) -> pb.LiveSession:
+    id, course_id, room_name, status, starts_at, ends_at, created_by, recording, max_participants, created, updated = (
+        row
+    )
+    message = make(
+        id=id,
+        course_id=course_id,
+        room_name=room_name,
+        status=status,
+        created_by=created_by,
+        recording_enabled=recording,
+        max_participants=max_participants,
+    )
+    _set(message.starts_at, starts_at)
+    if ends_at is not None:
+        _set(message.ends_at, ends_at)
+    _set(message.created_at, created)
+    _set(message.updated_at, updated)
+    return message
 
 
 def time(milliseconds: int) -> datetime:
@@ -132,8 +144,9 @@ def time(milliseconds: int) -> datetime:
 
 
 def _set(time: Timestamp, milliseconds: int) -> None:
-    time.seconds = milliseconds // 1000
-    time.nanos = milliseconds % 1000 * 1_000_000
+    time.seconds, rest = divmod(milliseconds, 1000)
+    if rest:
+        time.nanos = rest * 1_000_000
 
 
 def participant(participant: Participant) -> pb.SessionParticipant:

@@ -1,6 +1,7 @@
 """Pure decisions: no I/O, no waiting, the time passed in. They return quietly or raise."""
 
 from datetime import timedelta
+from typing import TypeVar
 
 from server import deadline
 from server.auth import Caller
@@ -12,8 +13,11 @@ from storage.model import (
     Recording,
     RecordingStatus,
     Session,
+    SessionRow,
     SessionStatus,
 )
+
+S = TypeVar("S", Session, SessionRow)
 
 LEASE = timedelta(seconds=deadline.CALL + 2)
 """How long a call may work on a create or a start before another may go on with it: longer than any call takes."""
@@ -21,7 +25,7 @@ LATE = timedelta(seconds=6)
 """How long after it was given up a request may still take effect at Daily."""
 
 
-def found(session: Session | None) -> Session:
+def found(session: S | None) -> S:
     if session is None:
         raise NotFound("Session not found", "SESSION_NOT_FOUND")
     return session

@@ -28,7 +28,7 @@ class Servicer(LiveSessionsServicer):
 
     async def GetLiveSession(self, request: rpc.GetLiveSessionRequest, context: Context) -> pb.LiveSession:
         name = convert.session_name(request.session_name)
-        return convert.session(await sessions.get(self._store, name))
+        return convert.session_row(await sessions.get(self._store, name))
 
     async def DeleteLiveSession(self, request: rpc.DeleteLiveSessionRequest, context: Context) -> pb.LiveSession:
         name = convert.session_name(request.session_name)

@@ -9,7 +9,7 @@ from server import rules
 from server.auth import Caller
 from server.daily import Daily, DailyRefused, DailyUnavailable
 from server.errors import Unavailable
-from storage.model import ListedSession, NewSession, Session
+from storage.model import NewSession, Session, SessionRow
 from storage.store import Store
 
 POLL_INTERVAL = 0.1
@@ -51,15 +51,14 @@ async def _make_room(store: Store, daily: Daily, session: Session) -> Session:
     return confirmed
 
 
-async def get(store: Store, room_name: str) -> Session:
+async def get(store: Store, room_name: str) -> SessionRow:
     return rules.found(await store.session(room_name))
 
 
 async def of_instructor(
     store: Store, instructor_id: str, limit: int | None, after: tuple[datetime, UUID] | None
-) -> list[ListedSession]:
-    async with store.statement() as tx:
-        return await tx.sessions.of_instructor(instructor_id, limit, after)
+) -> list[SessionRow]:
+    return await store.sessions_of(instructor_id, limit, after)
 
 
 async def delete(store: Store, daily: Daily, caller: Caller, room_name: str) -> Session:

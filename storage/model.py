@@ -53,8 +53,9 @@ class Session:
     room_deleted_at: datetime | None
 
 
-class ListedSession(NamedTuple):
-    """A session as long lists show it: a row that goes straight into a message. Times are milliseconds since 1970."""
+class SessionRow(NamedTuple):
+    """A session as it is read by the thousand: a row that goes straight into a message. Times are milliseconds since
+    1970."""
 
     id: str
     course_id: str

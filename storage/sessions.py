@@ -1,14 +1,14 @@
 """What can be done with sessions inside a transaction."""
 
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, and_, bindparam, case, cast, delete, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
+from sqlalchemy import and_, bindparam, case, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.model import ListedSession, NewSession, Session, SessionStatus
+from storage.model import NewSession, Session, SessionStatus
 from storage.tables import sessions
 
 COLUMNS = [sessions.c[field.name] for field in fields(Session)]
@@ -17,27 +17,9 @@ UNCONFIRMED = and_(sessions.c.room_created_at.is_(None), sessions.c.delete_reque
 # lease_until is cut to milliseconds, and so is the clock that it is compared with: a lease given up is over at once.
 CLOCK = func.date_trunc("milliseconds", func.clock_timestamp())
 
-BY_NAMES = select(*COLUMNS).where(VISIBLE, sessions.c.room_name == func.any(bindparam("names", type_=ARRAY(TEXT))))
+BY_NAME = select(*COLUMNS).where(VISIBLE, sessions.c.room_name == bindparam("room_name"))
 # It keeps out other changes of the session, but not the new participants whose foreign key points at it.
-LOCK = select(*COLUMNS).where(VISIBLE, sessions.c.room_name == bindparam("room_name")).with_for_update(key_share=True)
-# Milliseconds and text cost a fifth of what times and UUIDs cost to read, a thousand rows at once.
-LISTED_COLUMNS = [
-    cast(column, Text)
-    if column.name == "id"
-    else cast(func.date_part("epoch", column) * 1000, BigInteger)
-    if column.name.endswith("_at")
-    else column
-    for column in (sessions.c[name] for name in ListedSession._fields)
-]
-BY_INSTRUCTOR = (
-    select(*LISTED_COLUMNS)
-    .where(VISIBLE, sessions.c.created_by == bindparam("created_by"))
-    .order_by(sessions.c.starts_at.desc(), sessions.c.id.desc())
-    .limit(bindparam("limit", None))
-)
-BY_INSTRUCTOR_AFTER = BY_INSTRUCTOR.where(
-    tuple_(sessions.c.starts_at, sessions.c.id) < tuple_(bindparam("starts_at"), bindparam("id"))
-)
+LOCK = BY_NAME.with_for_update(key_share=True)
 BY_KEY = select(*COLUMNS).where(
     sessions.c.created_by == bindparam("created_by"),
     sessions.c.idempotency_key == bindparam("idempotency_key"),
@@ -109,23 +91,11 @@ class Sessions:
         )
 
     async def by_name(self, room_name: str) -> Session | None:
-        return await self._one(BY_NAMES, names=[room_name])
+        return await self._one(BY_NAME, room_name=room_name)
 
     async def lock(self, room_name: str) -> Session | None:
         """The session, which no other transaction can change until this one ends."""
         return await self._one(LOCK, room_name=room_name)
-
-    async def of_instructor(
-        self, created_by: str, limit: int | None, after: tuple[datetime, UUID] | None
-    ) -> list[ListedSession]:
-        """Newest starts_at first, from behind the row `after` (starts_at, id)."""
-        values: dict[str, object] = {"created_by": created_by, "limit": limit}
-        if after is None:
-            rows = await self._connection.execute(BY_INSTRUCTOR, values)
-        else:
-            values |= {"starts_at": after[0], "id": after[1]}
-            rows = await self._connection.execute(BY_INSTRUCTOR_AFTER, values)
-        return [ListedSession._make(row) for row in rows.all()]
 
     async def make_live(self, session_id: UUID) -> bool:
         """scheduled → live; False when it was not scheduled."""

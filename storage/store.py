@@ -18,7 +18,7 @@ from storage.recordings import Recordings
 from storage.sessions import Sessions
 
 POOL_SIZE = 6
-"""Connections for transactions, and half as many for single statements. The batches have their own."""
+"""Connections for transactions, and half as many for single statements. The hot statements have their own."""
 # A statement that takes longer than any call may take is a mistake; PostgreSQL ends it even when nobody waits any more.
 SESSION_OPTIONS = (
     "-c timezone=UTC -c statement_timeout=10s -c lock_timeout=8s -c idle_in_transaction_session_timeout=15s"
@@ -71,6 +71,8 @@ class Store:
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions)
         """The write of everybody who joins."""
+        self.sessions_of = self._hot.sessions_of
+        """An instructor's; pages and long lists."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

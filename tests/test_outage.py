@@ -19,6 +19,7 @@ import pytest
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
+from storage.hot import MAX_LISTS
 from storage.store import POOL_SIZE
 from tests.clients import EXAMPLE, Rest, at_once, bearer, eventually, said, waiting_for_locks
 from tests.load import under_load
@@ -220,6 +221,17 @@ def test_while_every_transaction_waits_new_ones_are_refused_and_single_statement
             assert at_once(callers.get, others.token, callers.list) == ["OK"] * 3
         assert {delete.result() for delete in deletes} == {"OK"}
     assert at_once(*[callers.get, callers.list] * 10) == ["OK"] * 20
+
+
+def test_while_every_list_waits_new_ones_are_refused_and_afterwards_all_succeed(own: Stack, callers: Callers) -> None:
+    with ThreadPoolExecutor(MAX_LISTS) as threads:
+        with psycopg.connect(own.database_url) as holder:
+            holder.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
+            lists = [threads.submit(callers.list, 9) for _ in range(MAX_LISTS)]
+            waiting(own, MAX_LISTS)
+            assert callers.list() == ("RESOURCE_EXHAUSTED", "Too many calls at once")
+        assert {each.result() for each in lists} == {"OK"}
+    assert at_once(*[callers.list, callers.token] * 10) == ["OK"] * 20
 
 
 def test_a_server_that_was_killed_is_found_again_by_envoy_when_it_is_back(own: Stack, callers: Callers) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from sandbox.stack import Stack
-from storage.hot import ADMIT, SESSIONS
+from storage.hot import ADMIT, BY_INSTRUCTOR, BY_NAMES
 from storage.participants import Participants
 from storage.recordings import Recordings
 from storage.sessions import Sessions
@@ -180,11 +180,10 @@ async def connection(stack: Stack) -> AsyncIterator[AsyncConnection]:
 
 SOME_ID = UUID(int=1)
 QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] = {
-    "GetLiveSession": (lambda c: c.exec_driver_sql(SESSIONS, {"names": ["a", "b"]}), "sessions_room_name_key"),
-    "first page of an instructor": (lambda c: Sessions(c).of_instructor("ada", 10, None), "sessions_created_by"),
-    "next page of an instructor": (
-        lambda c: Sessions(c).of_instructor("ada", 10, (NOW, SOME_ID)),
-        "sessions_created_by",
+    "GetLiveSession": (lambda c: c.exec_driver_sql(BY_NAMES, {"names": ["a", "b"]}), "sessions_room_name_key"),
+    "sessions of an instructor": (
+        lambda c: c.exec_driver_sql(BY_INSTRUCTOR, {"created_by": "ada", "starts_at": NOW, "id": SOME_ID, "limit": 10}),
+        "Only Scan using sessions_by_instructor",
     ),
     "repeated create": (lambda c: Sessions(c).by_key("ada", "k"), "sessions_idempotency_key"),
     "GetSessionToken": (
