@@ -5,6 +5,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,8 @@ from sandbox.process import Process, Workspace
 from sandbox.stack import Stack
 
 HOST = "127.0.0.1"
+LISTENER = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
+"""What our server chooses for itself (server/__init__.py), for bare."""
 
 
 class Stage:
@@ -96,9 +99,10 @@ class Stage:
         return peer(self._workspace, name, port, self.stack.environment | (changes or {}))
 
 
-def bare(workspace: Workspace, target: str) -> Process:
+def bare(workspace: Workspace, target: str, settings: Mapping[str, str] = LISTENER) -> Process:
     port = int(target.rpartition(":")[2])
-    return Process("bare", [sys.executable, "-m", "benchmarks.bare", target], workspace, ready=lambda: _listens(port))
+    command = [sys.executable, "-m", "benchmarks.bare", target]
+    return Process("bare", command, workspace, settings, lambda: _listens(port))
 
 
 def peer(workspace: Workspace, name: str, port: int, settings: dict[str, str]) -> Process:

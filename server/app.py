@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -30,6 +31,9 @@ HEALTH_INTERVAL = 2.0
 """Seconds in which Envoy learns that we take no more calls."""
 GRACE = 15.0
 """Seconds that calls in flight get to finish: longer than any call may take."""
+GARBAGE = 50_000
+"""Objects that may pile up before the collector looks for cycles. Calls in flight need more than its own 700: it would
+look all the time, and find nothing."""
 OPTIONS = [
     # A second server on the port must fail to start, not take half of the calls.
     ("grpc.so_reuseport", 0),
@@ -70,6 +74,8 @@ async def serve(settings: Settings) -> None:
         await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)  # clients that balance ask for it by name
         await server.start()
         reconciling = asyncio.create_task(Reconciler(store, daily).run(_webhook(settings)))
+        gc.freeze()  # what is there by now stays, and need not be looked at
+        gc.set_threshold(GARBAGE)
         logger.info("serving on %s", settings.grpc_address)
         await stopping.wait()
         await _drain(server, checks, reconciling)

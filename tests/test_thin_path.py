@@ -1,15 +1,23 @@
 """The workarounds that keep a call cheap, each with a test that fails when it is no longer needed."""
 
 import asyncio
+import os
+from pathlib import Path
 
 import grpc
 import pytest
 
-from live_sessions.v1 import service_pb2
-from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer, add_LiveSessionsServicer_to_server
+from benchmarks.stage import HOST, LISTENER, bare, free_port
+from live_sessions.v1 import service_pb2 as rpc
+from live_sessions.v1.service_pb2_grpc import (
+    LiveSessionsServicer,
+    LiveSessionsStub,
+    add_LiveSessionsServicer_to_server,
+)
+from sandbox.process import Workspace
 from server.app import generic_handlers_only
 
-METHODS = len(service_pb2.DESCRIPTOR.services_by_name["LiveSessions"].methods)
+METHODS = len(rpc.DESCRIPTOR.services_by_name["LiveSessions"].methods)
 
 
 async def _tasks_that_accept(server: grpc.aio.Server) -> int:
@@ -33,3 +41,40 @@ async def test_grpc_aio_accepts_calls_by_one_task_per_method_unless_they_are_gen
     else:
         add_LiveSessionsServicer_to_server(LiveSessionsServicer(), server)
     assert await _tasks_that_accept(server) == tasks
+
+
+CALLS = 300
+
+
+def _wake_ups(pid: int) -> int:
+    """How often the threads of a process have slept and were woken."""
+    statuses = [status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for status in statuses)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how often threads were woken")
+def test_grpcs_older_listener_wakes_fewer_threads_for_a_call(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.claim()
+    woken = []
+    for settings in (LISTENER, {"GRPC_EXPERIMENTS": ""}):
+        target = f"{HOST}:{free_port()}"
+        server = bare(workspace, target, settings)
+        try:
+            server.start()
+            with grpc.insecure_channel(target) as channel:
+                call = LiveSessionsStub(channel).GetLiveSession
+                call(rpc.GetLiveSessionRequest())
+                before = _wake_ups(server.pid)
+                for _ in range(CALLS):
+                    call(rpc.GetLiveSessionRequest())
+                woken.append((_wake_ups(server.pid) - before) / CALLS)
+        finally:
+            server.stop()
+    workspace.release()
+    older, newer = woken
+    assert newer - older > 1
+
+
+def test_our_server_has_grpcs_older_listener() -> None:
+    assert os.environ["GRPC_EXPERIMENTS"] == LISTENER["GRPC_EXPERIMENTS"]
