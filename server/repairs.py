@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 FORGOTTEN = timedelta(minutes=1)
 """A recording that Daily has not known for so long is lost."""
+AFTERMATH = timedelta(minutes=10)
+"""How far back Daily's recordings are looked at in any case: no row awaits what may yet come of a start that failed."""
 SETTLED = timedelta(hours=24)
 """A stopped recording whose file Daily has not stored by then has failed."""
 OVERDUE = timedelta(seconds=MAX_RECORDING, minutes=10)
@@ -105,8 +107,8 @@ async def _recordings(store: Store, daily: Daily) -> AsyncIterator[Repair]:
     now = datetime.now(UTC)
     async with store.statement() as tx:
         rows = await tx.recordings.unsettled()
-    oldest = min([now, *(recording.created_at for _, recording in rows)])
-    listed = await _listed(daily, oldest - FORGOTTEN)
+    oldest = min([now - AFTERMATH, *(recording.created_at - FORGOTTEN for _, recording in rows)])
+    listed = await _listed(daily, oldest)
     async with store.statement() as tx:
         known = await tx.recordings.known(list(listed))
     unknown = [found for found in listed.values() if found.id not in known]
@@ -120,10 +122,13 @@ async def _recordings(store: Store, daily: Daily) -> AsyncIterator[Repair]:
     for found in listed.values():
         # A start that failed may still have come about at Daily: its recording is known then, and no more wanted.
         unwanted = known.get(found.id, RecordingStatus.FAILED) == RecordingStatus.FAILED
+        repair = None
         if unwanted and found.status == "in-progress" and now - found.started_at > rules.LEASE:
             repair = await _stray(store, daily, found)
-            if repair is not None:
-                yield repair
+        elif unwanted and found.status == "finished" and found.id in known:
+            repair = await _came_about(store, found)
+        if repair is not None:
+            yield repair
 
 
 async def _named(
@@ -233,3 +238,14 @@ async def _stray(store: Store, daily: Daily, found: DailyRecording) -> Repair | 
         return any(stopped)
 
     return Repair("stray recording", found.room_name, f"nobody asked for {found.id}", stop)
+
+
+async def _came_about(store: Store, found: DailyRecording) -> Repair | None:
+    """A recording that had failed, as far as we knew, and that Daily has finished."""
+    async with store.transaction() as tx:
+        session = await tx.sessions.by_name(found.room_name)
+        recording = await tx.recordings.by_daily_id(found.id)
+    if session is None or recording is None or recording.status != RecordingStatus.FAILED:
+        return None
+    settle = partial(recordings.settle, store, session, recording, found)
+    return Repair("recording to settle", found.room_name, "it had failed, and Daily has finished it", settle)

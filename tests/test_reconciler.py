@@ -149,3 +149,14 @@ def test_a_recording_that_nobody_wants_is_stopped(
     assert stray["duration"] >= 10
     if name == "beside ours":
         assert entry(rest, ME, strays[name])["status"] == "processing"
+
+
+def test_a_start_that_came_about_after_it_had_failed_is_completed_in_the_end(
+    stack: Stack, rest: Rest, daily: DailyControl, strays: dict[str, str]
+) -> None:
+    room = strays["failed and told"]
+    stored = at_end(daily, room, seconds=40)
+    reconcile(stack, room)
+    told = entry(rest, ME, room)
+    assert (told["status"], told["s3Key"], told["duration"]) == ("completed", stored["s3key"], stored["duration"])
+    assert "failureReason" not in told
