@@ -51,6 +51,9 @@ class DailyUnavailable(Unavailable):
 class DailyRefused(Unavailable):
     """Daily said no, and nothing happened."""
 
+    unanswered: DailyUnavailable | None = None
+    """An earlier attempt, which may yet have its effect."""
+
     def __init__(self, status: int, body: Any) -> None:
         error = body if isinstance(body, dict) else {}
         self.status = status
@@ -63,6 +66,10 @@ class NobodyInRoom(DailyRefused):
 
 
 class _NotListed(DailyUnavailable):
+    pass
+
+
+class _InDoubt(DailyUnavailable):
     pass
 
 
@@ -130,17 +137,23 @@ class Daily:
     # Recordings
 
     async def start_recording(self, room_name: str, instance_id: uuid.UUID) -> None:
-        """Returns when Daily records under this instance, also when it did already. Raises NobodyInRoom."""
+        """Returns when Daily records under this instance, also when it did already. Raises NobodyInRoom; but no refusal
+        after a request that was not answered."""
         body = {"instanceId": str(instance_id), "type": "cloud", "maxDuration": MAX_RECORDING}
-        async for attempt in _patiently(NobodyInRoom):
+        unanswered = None
+        async for attempt in _patiently(NobodyInRoom, _InDoubt):
             with attempt:
                 try:
                     await self._send("POST", f"/rooms/{room_name}/recordings/start", json=body)
                 except DailyRefused as refusal:
+                    unanswered = unanswered or refusal.unanswered
+                    if "has an active stream" in refusal.info:
+                        return
+                    if unanswered:
+                        raise _InDoubt(f"{refusal}, after {unanswered}") from None
                     if refusal.status == 404:
                         raise NobodyInRoom(404, {"info": refusal.info}) from None
-                    if "has an active stream" not in refusal.info:
-                        raise
+                    raise
 
     async def find_recording(self, room_name: str, is_ours: Callable[[DailyRecording], bool]) -> DailyRecording:
         """The newest recording of the room that `is_ours`, for which Daily may need a moment."""
@@ -229,9 +242,17 @@ class Daily:
             stop=stop_after_attempt(ATTEMPTS) | _OutOfTime(),
             reraise=True,
         )
+        unanswered = None
         async for attempt in retries:
             with attempt:
-                return await self._send_once(method, path, set(accept), request)
+                try:
+                    return await self._send_once(method, path, set(accept), request)
+                except DailyUnavailable as problem:
+                    unanswered = problem
+                    raise
+                except DailyRefused as refusal:
+                    refusal.unanswered = unanswered
+                    raise
         raise AssertionError
 
     async def _send_once(self, method: str, path: str, accept: set[int], request: dict[str, Any]) -> httpx.Response:
@@ -249,11 +270,11 @@ class Daily:
         raise DailyRefused(answer.status_code, _body(answer))
 
 
-def _patiently(error: type[Exception]) -> AsyncRetrying:
+def _patiently(*errors: type[Exception]) -> AsyncRetrying:
     """Retries for what Daily needs a moment to see, within START_PATIENCE and the deadline."""
     wait = wait_exponential_jitter(multiplier=0.2, max=1, jitter=0.1)
     stop = stop_before_delay(START_PATIENCE) | _OutOfTime()
-    return AsyncRetrying(retry=retry_if_exception_type(error), wait=wait, stop=stop, reraise=True)
+    return AsyncRetrying(retry=retry_if_exception_type(errors), wait=wait, stop=stop, reraise=True)
 
 
 class _OutOfTime(stop_base):

@@ -29,22 +29,29 @@ async def start(store: Store, daily: Daily, caller: Caller, room_name: str) -> R
             rules.owns(caller, session, "record")
             rules.may_record(session)
             recording, ours = await tx.recordings.running(session.id), True
+            again = recording is not None
             if recording is None:
                 made_live = await tx.sessions.make_live(session.id)
                 recording = await tx.recordings.begin(session.id, made_live=made_live, lease=rules.LEASE)
             elif recording.recording_id is None:
-                ours = await tx.recordings.take_over(recording.id, rules.LEASE)
+                ours = await tx.recordings.take_over(recording.id, rules.LEASE, idle=timedelta())
         if recording.recording_id is not None:
             return recording
         if ours:
-            return await _start_at_daily(store, daily, session, recording)
+            return await _start_at_daily(store, daily, session, recording, again=again)
         await asyncio.sleep(POLL_INTERVAL)
 
 
-async def _start_at_daily(store: Store, daily: Daily, session: Session, recording: Recording) -> Recording:
+async def _start_at_daily(
+    store: Store, daily: Daily, session: Session, recording: Recording, *, again: bool
+) -> Recording:
+    """A refusal does not end what an earlier request may yet bring about: who asks again goes on with it."""
     try:
         running = await _running(store, daily, session, recording)
     except DailyRefused as refusal:
+        if again:
+            await _release(store, recording)
+            raise
         async with store.transaction() as tx:
             current = rules.found(await tx.sessions.lock(session.room_name))
             await tx.recordings.fail_start(recording.id, refusal.message)
@@ -55,10 +62,14 @@ async def _start_at_daily(store: Store, daily: Daily, session: Session, recordin
             ) from None
         raise
     except DailyUnavailable:
-        async with store.transaction() as tx:
-            await tx.recordings.release(recording.id)
+        await _release(store, recording)
         raise
     return await confirm(store, daily, session, recording, running)
+
+
+async def _release(store: Store, recording: Recording) -> None:
+    async with store.transaction() as tx:
+        await tx.recordings.release(recording.id)
 
 
 async def _running(store: Store, daily: Daily, session: Session, recording: Recording) -> DailyRecording:

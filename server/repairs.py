@@ -171,8 +171,8 @@ def _unconfirmed(store: Store, session: Session, recording: Recording, unknown: 
     async def fail() -> bool:
         async with store.transaction() as tx:
             await tx.sessions.lock(session.room_name)
-            # A repeated call may have gone on with the start meanwhile.
-            if ours := await tx.recordings.take_over(recording.id, rules.LEASE):
+            # A repeated call may have gone on with the start meanwhile, and the last request may yet have its effect.
+            if ours := await tx.recordings.take_over(recording.id, rules.LEASE, idle=rules.LATE):
                 await tx.recordings.fail_start(recording.id, "Daily never started the recording")
         return ours
 

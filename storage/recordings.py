@@ -40,13 +40,13 @@ class Recordings:
         assert recording is not None
         return recording
 
-    async def take_over(self, id: UUID, lease: timedelta) -> bool:
-        """Goes on with a start that nobody works on any more; False while somebody does."""
+    async def take_over(self, id: UUID, lease: timedelta, idle: timedelta) -> bool:
+        """Goes on with a start that nobody has worked on for `idle`; False while somebody does."""
         change = update(recordings).where(
             recordings.c.id == id,
             RUNNING,
             recordings.c.recording_id.is_(None),
-            recordings.c.lease_until <= CLOCK,
+            recordings.c.lease_until <= CLOCK - idle,
         )
         result = await self._connection.execute(change.values(lease_until=CLOCK + lease).returning(recordings.c.id))
         return result.first() is not None

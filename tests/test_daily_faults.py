@@ -156,6 +156,28 @@ def test_a_start_in_a_room_that_stays_empty_is_refused_and_gives_scheduled_back(
     assert start.is_done()
 
 
+def test_a_start_that_was_refused_but_may_yet_come_about_is_gone_on_with(rest: Rest, daily: DailyControl) -> None:
+    start = Call("start", rest, daily)
+    daily.fault("delay", *start.at_daily(), seconds=6)  # longer than an answer is waited for
+    daily.fault("nobody_in_call", *start.at_daily(), times=None)
+    assert said(start.by_rest()) == (500, {"error": start.failure})
+    daily.clear_faults()
+    daily.fault("delay", *start.at_daily(), seconds=2)  # so that the first request comes about before
+    started = start.by_rest().json()
+    assert [one["id"] for one in daily.recordings(start.room)] == [started["recordingId"]]
+
+
+def test_a_start_that_another_call_left_in_doubt_is_not_given_up_by_a_refusal(rest: Rest, daily: DailyControl) -> None:
+    start = Call("start", rest, daily)
+    daily.fault("status", *start.at_daily(), status=503, times=None)
+    assert start.by_rest().status_code == 500
+    daily.clear_faults()
+    daily.fault("nobody_in_call", *start.at_daily(), times=None)
+    assert said(start.by_rest()) == (500, {"error": start.failure})
+    [recording] = rest.call("GET", f"/sessions/{start.room}/recordings", start.by).json()
+    assert recording["status"] == "processing"
+
+
 def test_what_could_not_be_done_at_daily_is_done_later_without_being_asked_again(
     rest: Rest, daily: DailyControl, database: psycopg.Connection
 ) -> None:

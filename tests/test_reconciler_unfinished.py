@@ -30,9 +30,9 @@ def unconfirmed(rest: Rest, database: psycopg.Connection, age: str) -> tuple[str
     return session["roomName"], str(row[0])
 
 
-def give_up(database: psycopg.Connection, id: str) -> None:
+def give_up(database: psycopg.Connection, id: str, ago: str = "1 s") -> None:
     """The process that worked on the start is gone."""
-    database.execute("UPDATE recordings SET lease_until = now() - interval '1 s' WHERE id = %s", [id])
+    database.execute("UPDATE recordings SET lease_until = now() - %s::interval WHERE id = %s", [ago, id])
 
 
 @pytest.mark.usefixtures("start_untold")
@@ -65,7 +65,11 @@ def test_an_unconfirmed_start_that_daily_never_saw_has_failed_and_the_session_is
     stack: Stack, rest: Rest, database: psycopg.Connection
 ) -> None:
     room, id = unconfirmed(rest, database, age="1 min")
-    give_up(database, id)
+    give_up(database, id, ago="1 s")  # what was asked last may yet have its effect
+    reconcile(stack, room)
+    assert entry(rest, ME, room)["status"] == "processing"
+
+    give_up(database, id, ago="7 s")
     reconcile(stack, room)
     told = entry(rest, ME, room)
     assert (told["status"], told["failureReason"]) == ("failed", "Daily never started the recording")
