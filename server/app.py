@@ -31,7 +31,7 @@ HEALTH_INTERVAL = 2.0
 """Seconds in which Envoy learns that we take no more calls."""
 GRACE = 15.0
 """Seconds that calls in flight get to finish: longer than any call may take."""
-GARBAGE = 50_000
+GARBAGE = 20_000
 """Objects that may pile up before the collector looks for cycles. Calls in flight need more than its own 700: it would
 look all the time, and find nothing."""
 OPTIONS = [

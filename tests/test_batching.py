@@ -91,6 +91,22 @@ async def test_a_statement_that_is_stuck_leaves_a_way_around_it() -> None:
     assert (await stuck, await second) == (2, 4)
 
 
+async def test_a_call_that_comes_as_all_statements_end_waits_for_nobody() -> None:
+    run = Recorder()
+    run.gate.clear()
+    batcher = Batcher(run)
+
+    async def twice() -> int:
+        return await batcher(await batcher(1))
+
+    first = asyncio.create_task(twice())
+    assert await run.began.get() == [1]
+    second = asyncio.create_task(batcher(3))
+    assert await run.began.get() == [3]
+    run.gate.set()
+    assert await asyncio.wait_for(asyncio.gather(first, second), timeout=5) == [4, 6]
+
+
 @pytest.mark.parametrize("round_", range(3))
 def test_a_read_that_starts_after_an_acknowledged_write_sees_it(rest: Rest, round_: int) -> None:
     names = [rest.create(f"fresh-{round_}")["roomName"] for _ in range(10)]
