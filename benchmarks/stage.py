@@ -43,6 +43,7 @@ class Stage:
     def _start(self) -> None:
         (self._directory / "stack" / "daily.json").unlink(missing_ok=True)  # the rooms of the run before
         self.stack = self._cleanup.enter_context(Stack(self._directory / "stack"))
+        self._give_memory()
         self._workspace = Workspace(self._directory / "others")
         self._cleanup.callback(self._workspace.release)
         self._workspace.claim()
@@ -59,6 +60,14 @@ class Stage:
         self.small_server = self.add(self.server("small-server", self.small_target, small))
         self.peer = self.add(self.new_peer("peer", self.peer_port))
         self.small_peer = self.add(self.new_peer("small-peer", self.small_peer_port, small))
+
+    def _give_memory(self) -> None:
+        """To PostgreSQL, whose own 128 MB are for the smallest of machines: all of the tables fit."""
+        assert self.stack.postgres is not None
+        with psycopg.connect(self.stack.database_url, autocommit=True) as database:
+            database.execute("ALTER SYSTEM SET shared_buffers = '2GB'")
+        self.stack.postgres.stop()
+        self.stack.postgres.start()
 
     def _small_database(self) -> str:
         with psycopg.connect(self.stack.database_url, autocommit=True) as database:
