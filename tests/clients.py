@@ -104,7 +104,9 @@ class Rest:
         return session | answer.json()
 
     def get(self, room_name: str) -> dict[str, Any]:
-        return dict(self.call("GET", f"/sessions/{room_name}").json())
+        answer = self.call("GET", f"/sessions/{room_name}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
 
 
 class DailyControl:

@@ -1,6 +1,7 @@
-"""One leader among all processes: when it is killed another goes on, and Daily's webhook is brought back to life."""
+"""Two servers of which one is killed: no read fails, the other leads, and Daily's webhook is brought back to life."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,9 +12,10 @@ import pytest
 from sandbox.daily.state import iso
 from sandbox.process import Process
 from sandbox.stack import Stack
-from tests.clients import DailyControl, Rest, eventually
+from tests.clients import DailyControl, Rest, eventually, waiting_for_locks
 
 ME = "led-instructor"
+READS = 100
 LEADERS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 300851797 AND granted"
 
 
@@ -72,6 +74,20 @@ def test_one_process_leads_and_when_it_is_killed_the_other_goes_on(
     assert repaired_by(own_stack, own_rest, room) == [other]
     assert own_database.execute(LEADERS).fetchone() == (1,)
     leader.start()
+
+
+def test_no_read_fails_when_a_server_is_killed_with_half_of_them(
+    own_stack: Stack, own_rest: Rest, own_database: psycopg.Connection
+) -> None:
+    room = own_rest.create(ME)["roomName"]
+    with ThreadPoolExecutor(READS) as threads:
+        with own_database.transaction():
+            own_database.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
+            reads = [threads.submit(own_rest.call, "GET", f"/sessions/{room}") for _ in range(READS)]
+            eventually(lambda: len(waiting_for_locks(own_stack)) >= len(own_stack.servers))
+            own_stack.servers[0].kill()
+        assert [read.result().status_code for read in reads] == [200] * READS
+    own_stack.servers[0].start()
 
 
 def test_a_webhook_that_daily_gave_up_is_active_again_and_attendance_complete(
