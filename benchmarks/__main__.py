@@ -20,7 +20,8 @@ from benchmarks.data import STUDENTS
 from benchmarks.figures import Figure, Slice, Slices, Target, figure, targets
 from benchmarks.load import Load, LoadFailed, Result, http1
 from benchmarks.meter import Meter, memory
-from benchmarks.stage import HOST, Stage, free_port, seconds_to_start
+from benchmarks.stage import Stage, seconds_to_start
+from sandbox.ports import HOST
 from sandbox.process import SandboxError
 
 DIRECTORY = Path(".bench")
@@ -130,8 +131,8 @@ class _Bench:
         """Seconds from the command to the first answer."""
         taken: dict[str, list[float]] = {"server": [], "peer": []}
         for _ in range(STARTS):
-            taken["server"].append(seconds_to_start(self._stage.server("start", f"{HOST}:{free_port()}")))
-            taken["peer"].append(seconds_to_start(self._stage.new_peer("start-peer", free_port())))
+            taken["server"].append(seconds_to_start(self._stage.server("start", f"{HOST}:{self._stage.port()}")))
+            taken["peer"].append(seconds_to_start(self._stage.new_peer("start-peer", self._stage.port())))
         return {name: figure(every) for name, every in taken.items()}
 
 

@@ -6,8 +6,9 @@ from itertools import cycle
 
 from benchmarks import load
 from benchmarks.data import FEW, MANY, STUDENTS, Data
-from benchmarks.stage import HOST, Stage
+from benchmarks.stage import Stage
 from live_sessions.v1 import service_pb2 as rpc
+from sandbox.ports import HOST
 
 SERVICE = f"/{rpc.DESCRIPTOR.services_by_name['LiveSessions'].full_name}/"
 BODY = b'{"courseId":"course-1","startsAt":"2030-01-01T10:00:00Z","recordingEnabled":true,"maxParticipants":50}'

@@ -16,10 +16,10 @@ import psycopg
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.data import Data
+from sandbox.ports import HOST, free_port
 from sandbox.process import Process, Workspace
 from sandbox.stack import Stack
 
-HOST = "127.0.0.1"
 LISTENER = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 """What our server chooses for itself (server/__init__.py), for bare."""
 
@@ -52,14 +52,17 @@ class Stage:
         for data in (self.data, self.small):
             data.fill()
             data.read_names()
-        self.bare_target, self.unbatched_target, self.small_target = (f"{HOST}:{free_port()}" for _ in range(3))
-        self.peer_port, self.small_peer_port = free_port(), free_port()
+        self.bare_target, self.unbatched_target, self.small_target = (f"{HOST}:{self.port()}" for _ in range(3))
+        self.peer_port, self.small_peer_port = self.port(), self.port()
         small = {"LIVE_SESSIONS_DATABASE_URL": self.small.url}
         self.bare = self.add(bare(self._workspace, self.bare_target))
         self.unbatched = self.add(self.server("unbatched", self.unbatched_target, module="benchmarks.unbatched"))
         self.small_server = self.add(self.server("small-server", self.small_target, small))
         self.peer = self.add(self.new_peer("peer", self.peer_port))
         self.small_peer = self.add(self.new_peer("small-peer", self.small_peer_port, small))
+
+    def port(self) -> int:
+        return self._cleanup.enter_context(free_port())
 
     def _give_memory(self) -> None:
         """To PostgreSQL, whose own 128 MB are for the smallest of machines: all of the tables fit."""
@@ -120,11 +123,6 @@ def peer(workspace: Workspace, name: str, port: int, settings: dict[str, str]) -
     command = [sys.executable, "-m", "uvicorn", "benchmarks.peer:app", *options, *more]
     ready = f"http://{HOST}:{port}/sessions/instructor/nobody"
     return Process(name, command, workspace, settings, lambda: _answers(ready))
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def seconds_to_start(process: Process) -> float:

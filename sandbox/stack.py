@@ -1,15 +1,12 @@
 """The whole stack: its parts started in order, each awaited until it answers, and stopped in reverse."""
 
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from errno import EADDRINUSE
 from pathlib import Path
-from secrets import SystemRandom
 from typing import Self
 
 import grpc
@@ -17,12 +14,9 @@ import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sandbox import envoy, postgres
+from sandbox.ports import HOST, asked_port, free_port
 from sandbox.process import Process, SandboxError, Workspace, stop_together
 from sandbox.token import JWT_SETTINGS, caller_token, given_settings, make_secrets
-
-HOST = "127.0.0.1"
-# Below the ports of outgoing connections, one of which could take the port of a part while it restarts.
-FREE_PORTS = range(20000, 32000)
 
 
 @dataclass(frozen=True)
@@ -89,6 +83,10 @@ class Stack:
         return f"{HOST}:{self.ports.proxy}"
 
     @property
+    def envoy_admin_url(self) -> str:
+        return f"http://{HOST}:{self._admin_port}"
+
+    @property
     def daily_url(self) -> str | None:
         return f"http://{HOST}:{self.ports.daily}" if self._own_daily else None
 
@@ -137,22 +135,18 @@ class Stack:
     def _choose_ports(self) -> None:
         """Fix every port, and see that nobody else has it, before anything is started."""
         asked = self._asked
-        with ExitStack() as held:
-            rest, proxy, admin, daily = (
-                held.enter_context(_listen(port, flag)).getsockname()[1]
-                for port, flag in (
-                    (asked.rest, "--rest-port"),
-                    (asked.proxy, "--proxy-port"),
-                    (0, ""),
-                    (asked.daily if self._own_daily else 0, "--daily-port"),
-                )
-            )
-            self._server_ports = [
-                held.enter_context(_listen(asked.grpc and asked.grpc + i, "--grpc-port")).getsockname()[1]
-                for i in range(self._workers)
-            ]
+        with ExitStack() as until_chosen:
+
+            def choose(port: int, flag: str) -> int:
+                if port:
+                    return until_chosen.enter_context(asked_port(port, flag))
+                return self._cleanup.enter_context(free_port())
+
+            rest, proxy = choose(asked.rest, "--rest-port"), choose(asked.proxy, "--proxy-port")
+            daily = choose(asked.daily if self._own_daily else 0, "--daily-port")
+            self._admin_port = choose(0, "")
+            self._server_ports = [choose(asked.grpc and asked.grpc + i, "--grpc-port") for i in range(self._workers)]
         self.ports = Ports(rest, self._server_ports[0], daily, proxy)
-        self._admin_port = admin
 
     def _start(self) -> None:
         if self._own_postgres:
@@ -205,7 +199,7 @@ class Stack:
         file = self._workspace.path / "envoy.yaml"
         addresses = envoy.Addresses(self.ports.rest, self.ports.proxy, self._admin_port, self.grpc_targets)
         file.write_text(envoy.configuration(addresses))
-        urls = [f"http://{HOST}:{self._admin_port}/ready", f"{self.rest_url}/sessions/instructor/nobody"]
+        urls = [f"{self.envoy_admin_url}/ready", f"{self.rest_url}/sessions/instructor/nobody"]
         command = [envoy.BINARY, "-c", file, *envoy.OPTIONS]
         return Process("envoy", command, self._workspace, ready=lambda: all(map(_answers, urls)))
 
@@ -216,19 +210,6 @@ def _require(*binaries: Path) -> None:
             subprocess.run([binary, "--version"], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise SandboxError(f"{binary.name} cannot be executed ({error}): run `make install`") from error
-
-
-def _listen(port: int, flag: str) -> socket.socket:
-    """A socket that holds the port, or a free one for port 0."""
-    candidates = [port] if port else SystemRandom().sample(FREE_PORTS, 100)
-    for candidate in candidates:
-        try:
-            return socket.create_server((HOST, candidate))
-        except OSError as error:
-            reason = "is in use" if error.errno == EADDRINUSE else f"cannot be used: {error}"
-        except OverflowError:
-            reason = "is above 65535"
-    raise SandboxError(f"port {port} ({flag}) {reason}")
 
 
 def _answers(url: str) -> bool:

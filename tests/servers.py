@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from sandbox.ports import HOST, free_port
 from tests.clients import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -59,20 +59,23 @@ def run(*arguments: str, settings: Mapping[str, str]) -> subprocess.CompletedPro
 @contextmanager
 def serving(settings: Mapping[str, str], log: Path) -> Iterator[Server]:
     """A server on a free port, once it is SERVING; killed in the end if it still runs."""
-    address = f"127.0.0.1:{_free_port()}"
-    settings = {**settings, "LIVE_SESSIONS_GRPC_ADDRESS": address}
-    with log.open("wb") as output:
+    with free_port() as port, log.open("wb") as output:
+        address = f"{HOST}:{port}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "server"], cwd=ROOT, env=environment(settings), stdout=output, stderr=output
+            [sys.executable, "-m", "server"],
+            cwd=ROOT,
+            env=environment({**settings, "LIVE_SESSIONS_GRPC_ADDRESS": address}),
+            stdout=output,
+            stderr=output,
         )
-    server = Server(address, process, log)
-    try:
-        eventually(lambda: process.poll() is not None or server.health == SERVING, seconds=60)
-        assert process.poll() is None, log.read_text()
-        yield server
-    finally:
-        process.kill()
-        process.wait(10)
+        try:
+            server = Server(address, process, log)
+            eventually(lambda: process.poll() is not None or server.health == SERVING, seconds=60)
+            assert process.poll() is None, log.read_text()
+            yield server
+        finally:
+            process.kill()
+            process.wait(10)
 
 
 def refuses_connections(address: str) -> bool:
@@ -82,13 +85,3 @@ def refuses_connections(address: str) -> bool:
     except ConnectionRefusedError:
         return True
     return False
-
-
-def _free_port() -> int:
-    """Below the ports of outgoing connections, one of which could take it before the server does."""
-    start = 32_000 + time.monotonic_ns() % 500
-    for port in range(start, 32_700):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise AssertionError("no free port")

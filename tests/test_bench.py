@@ -14,10 +14,11 @@ from benchmarks import bare as bare_server
 from benchmarks import cases
 from benchmarks.load import Load, http1
 from benchmarks.load import grpc as grpc_load
-from benchmarks.stage import HOST, bare, free_port, peer
+from benchmarks.stage import bare, peer
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
+from sandbox.ports import HOST, free_port
 from sandbox.process import Workspace, stop_together
 from sandbox.stack import Stack
 from tests.clients import EXAMPLE, Rest
@@ -28,17 +29,18 @@ def others(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     """The address of bare, and the port of the peer on the stack's own database."""
     workspace = Workspace(tmp_path_factory.mktemp("bench"))
     workspace.claim()
-    target, port = f"{HOST}:{free_port()}", free_port()
-    both = bare(workspace, target), peer(workspace, "peer", port, stack.environment)
-    try:
-        for process in both:
-            process.spawn()
-        for process in both:
-            process.wait_ready()
-        yield target, port
-    finally:
-        stop_together(*both)
-        workspace.release()
+    with free_port() as bare_port, free_port() as port:
+        target = f"{HOST}:{bare_port}"
+        both = bare(workspace, target), peer(workspace, "peer", port, stack.environment)
+        try:
+            for process in both:
+                process.spawn()
+            for process in both:
+                process.wait_ready()
+            yield target, port
+        finally:
+            stop_together(*both)
+            workspace.release()
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ import psutil
 import psycopg
 import pytest
 
+from sandbox import ports
+from sandbox.ports import free_port
+from sandbox.process import SandboxError
 from sandbox.stack import Stack
 
 FREE_PORTS = ("--rest-port=0", "--grpc-port=0", "--daily-port=0", "--proxy-port=0")
@@ -189,6 +192,13 @@ def test_a_port_in_use_is_named_with_its_flag_before_anything_starts(launch: Cal
         sandbox = launch(f"{flag}={port}")
         assert sandbox.ended() == (1, f"port {port} ({flag}) is in use\n")
     assert sandbox.recorded() == {}
+
+
+def test_a_free_port_is_given_to_nobody_else_while_its_owner_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with free_port() as port:
+        monkeypatch.setattr(ports, "FREE_PORTS", [port])
+        with pytest.raises(SandboxError, match="there is no free port"), free_port():
+            pass
 
 
 def test_a_data_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import queue
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import jwt
 import pytest
 
 from sandbox.daily.delivery import signature
+from sandbox.ports import free_port
 
 KEY = "an-api-key-of-the-sandbox-domain-64-characters-long-0123456789ab"
 SECRET = "NQrSA5z0FkJ44QPrFerW7uCc5kdNLv3l2FDEKDanL1U="
@@ -86,19 +86,17 @@ class Receiver:
 
 @contextmanager
 def running(state: Path) -> Iterator[Daily]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "sandbox.daily", "--port", str(port)]
-    command += ["--api-key", KEY, "--domain", "sandbox", "--state", str(state)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
-    daily = Daily(port)
-    try:
-        eventually(lambda: answers(daily))
-        yield daily
-    finally:
-        process.terminate()
-        process.wait(timeout=5)
+    with free_port() as port:
+        command = [sys.executable, "-m", "sandbox.daily", "--port", str(port)]
+        command += ["--api-key", KEY, "--domain", "sandbox", "--state", str(state)]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+        daily = Daily(port)
+        try:
+            eventually(lambda: answers(daily))
+            yield daily
+        finally:
+            process.terminate()
+            process.wait(timeout=5)
 
 
 def answers(daily: Daily) -> bool:

@@ -7,13 +7,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from benchmarks.stage import HOST, LISTENER, bare, free_port
+from benchmarks.stage import LISTENER, bare
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import (
     LiveSessionsServicer,
     LiveSessionsStub,
     add_LiveSessionsServicer_to_server,
 )
+from sandbox.ports import HOST, free_port
 from sandbox.process import Workspace
 from server.app import generic_handlers_only
 
@@ -46,6 +47,16 @@ async def test_grpc_aio_accepts_calls_by_one_task_per_method_unless_they_are_gen
 CALLS = 300
 
 
+def _wake_ups_per_call(pid: int, target: str) -> float:
+    with grpc.insecure_channel(target) as channel:
+        call = LiveSessionsStub(channel).GetLiveSession
+        call(rpc.GetLiveSessionRequest())
+        before = _wake_ups(pid)
+        for _ in range(CALLS):
+            call(rpc.GetLiveSessionRequest())
+        return (_wake_ups(pid) - before) / CALLS
+
+
 def _wake_ups(pid: int) -> int:
     """How often the threads of a process have slept and were woken."""
     statuses = [status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status")]
@@ -58,19 +69,13 @@ def test_grpcs_older_listener_wakes_fewer_threads_for_a_call(tmp_path: Path) -> 
     workspace.claim()
     woken = []
     for settings in (LISTENER, {"GRPC_EXPERIMENTS": ""}):
-        target = f"{HOST}:{free_port()}"
-        server = bare(workspace, target, settings)
-        try:
-            server.start()
-            with grpc.insecure_channel(target) as channel:
-                call = LiveSessionsStub(channel).GetLiveSession
-                call(rpc.GetLiveSessionRequest())
-                before = _wake_ups(server.pid)
-                for _ in range(CALLS):
-                    call(rpc.GetLiveSessionRequest())
-                woken.append((_wake_ups(server.pid) - before) / CALLS)
-        finally:
-            server.stop()
+        with free_port() as port:
+            server = bare(workspace, target := f"{HOST}:{port}", settings)
+            try:
+                server.start()
+                woken.append(_wake_ups_per_call(server.pid, target))
+            finally:
+                server.stop()
     workspace.release()
     older, newer = woken
     assert newer - older > 1
