@@ -65,6 +65,10 @@ class NobodyInRoom(DailyRefused):
     pass
 
 
+class _NotTaken(DailyUnavailable):
+    """The request has no effect: it was not sent, or Daily was too busy for it."""
+
+
 class _NotListed(DailyUnavailable):
     pass
 
@@ -247,6 +251,8 @@ class Daily:
             with attempt:
                 try:
                     return await self._send_once(method, path, set(accept), request)
+                except _NotTaken:
+                    raise
                 except DailyUnavailable as problem:
                     unanswered = problem
                     raise
@@ -258,14 +264,18 @@ class Daily:
     async def _send_once(self, method: str, path: str, accept: set[int], request: dict[str, Any]) -> httpx.Response:
         timeout = min(REQUEST_TIMEOUT, deadline.remaining() - COMMIT_MARGIN)
         if timeout <= 0:
-            raise DailyUnavailable(f"no time left for {method} {path}")
+            raise _NotTaken(f"no time left for {method} {path}")
         try:
             answer = await self._http.request(method, path, timeout=timeout, **request)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise _NotTaken(f"{method} {path}: {type(error).__name__}") from None
         except httpx.HTTPError as error:
             raise DailyUnavailable(f"{method} {path}: {type(error).__name__}") from None
         if answer.is_success or answer.status_code in accept:
             return answer
-        if answer.status_code == 429 or answer.status_code >= 500:
+        if answer.status_code == 429:
+            raise _NotTaken(f"{method} {path}: Daily answered 429")
+        if answer.status_code >= 500:
             raise DailyUnavailable(f"{method} {path}: Daily answered {answer.status_code}")
         raise DailyRefused(answer.status_code, _body(answer))
 

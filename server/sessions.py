@@ -7,7 +7,7 @@ from uuid import UUID
 
 from server import rules
 from server.auth import Caller
-from server.daily import Daily, DailyRefused, DailyUnavailable
+from server.daily import Daily
 from server.errors import Unavailable
 from storage.model import NewSession, Session, SessionRow
 from storage.store import Store
@@ -36,11 +36,7 @@ async def _make_room(store: Store, daily: Daily, session: Session) -> Session:
         await daily.create_room(
             session.room_name, max_participants=session.max_participants, recording=session.recording_enabled
         )
-    except DailyRefused:
-        async with store.transaction() as tx:
-            await tx.sessions.drop(session.id)
-        raise
-    except DailyUnavailable:
+    except Unavailable:  # also a refusal: what was sent before it may yet have its effect
         async with store.transaction() as tx:
             await tx.sessions.release(session.id)
         raise

@@ -156,6 +156,14 @@ def test_a_start_in_a_room_that_stays_empty_is_refused_and_gives_scheduled_back(
     assert start.is_done()
 
 
+def test_a_start_that_daily_did_not_take_at_first_is_refused_for_an_empty_room(rest: Rest, daily: DailyControl) -> None:
+    start = Call("start", rest, daily)
+    daily.fault("rate_limit", *start.at_daily())
+    daily.fault("nobody_in_call", *start.at_daily(), times=None)
+    assert said(start.by_rest()) == NOBODY
+    assert rest.get(start.room)["status"] == "scheduled"
+
+
 def test_a_start_that_was_refused_but_may_yet_come_about_is_gone_on_with(rest: Rest, daily: DailyControl) -> None:
     start = Call("start", rest, daily)
     daily.fault("delay", *start.at_daily(), seconds=6)  # longer than an answer is waited for

@@ -186,6 +186,33 @@ def test_a_create_whose_answers_were_lost_leaves_one_room_when_it_is_repeated(
     eventually(lambda: daily.rooms() - before == {made["roomName"]})
 
 
+def test_a_create_that_comes_about_after_a_refusal_leaves_one_room_when_it_is_repeated(
+    creator: Creator, daily: DailyControl
+) -> None:
+    before = daily.rooms()
+    daily.fault("delay", "POST", "/rooms", seconds=6)  # longer than an answer is waited for
+    daily.fault("status", "POST", "/rooms", status=403, times=2)
+    assert said(creator.by_rest()) == DOWN
+    assert said(creator.by_rest()) == DOWN
+    eventually(lambda: daily.rooms() - before)
+    made = creator.by_rest().json()
+    assert creator.sessions == [made]
+    assert daily.rooms() - before == {made["roomName"]}
+
+
+def test_a_create_that_comes_about_after_a_refusal_and_is_not_repeated_leaves_no_room(
+    creator: Creator, daily: DailyControl, database: psycopg.Connection
+) -> None:
+    before = daily.rooms()
+    daily.fault("delay", "POST", "/rooms", seconds=6)
+    daily.fault("status", "POST", "/rooms", status=403)
+    assert said(creator.by_rest()) == DOWN
+    eventually(lambda: daily.rooms() - before)
+    eventually(lambda: daily.rooms() == before, 30)
+    rows = "SELECT count(*) FROM sessions WHERE created_by = %s"
+    eventually(lambda: database.execute(rows, [creator.id]).fetchone() == (0,))
+
+
 def test_a_repeated_create_takes_over_the_one_of_a_killed_server(
     creator: Creator, daily: DailyControl, stack: Stack, database: psycopg.Connection
 ) -> None:
