@@ -49,7 +49,7 @@ def both_serve(own_stack: Stack) -> None:
     for server in own_stack.servers:
         if server.ended:
             server.start()
-    eventually(lambda: servers_in_use(own_stack) == len(own_stack.servers))
+    eventually(lambda: servers_in_use(own_stack) == len(own_stack.servers), 30)
 
 
 def leave_its_stop_unfinished(database: psycopg.Connection, room: str) -> None:
