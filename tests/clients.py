@@ -1,8 +1,11 @@
 """What drives the stack in tests: REST callers, gRPC metadata, the stand-in's control surface, and waiting."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Barrier
 from typing import Any, TypeVar
 
@@ -41,6 +44,17 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(wait_and, calls))
+
+
+@contextmanager
+def new_stack(workers: int = 1) -> Iterator[Stack]:
+    # Not in pytest's own temporary directory, which PostgreSQL's user must not enter when the tests run as root.
+    with TemporaryDirectory() as data_dir, Stack(Path(data_dir), workers=workers) as running:
+        yield running
+
+
+def http_client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=20, trust_env=False)
 
 
 def waiting_for_locks(stack: Stack) -> list[int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import grpc
 import httpx
@@ -11,19 +10,18 @@ import pytest
 
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
-from tests.clients import DailyControl, Rest
+from tests.clients import DailyControl, Rest, http_client, new_stack
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    # Not in pytest's own temporary directory, which PostgreSQL's user must not enter when the tests run as root.
-    with TemporaryDirectory() as data_dir, Stack(Path(data_dir)) as running:
+    with new_stack() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.rest_url, timeout=20, trust_env=False) as client:
+    with http_client(stack.rest_url) as client:
         yield client
 
 
@@ -42,7 +40,7 @@ def rest(stack: Stack, http: httpx.Client) -> Rest:
 def daily(stack: Stack) -> Iterator[DailyControl]:
     """The stand-in's control surface; its faults are cleared afterwards."""
     assert stack.daily_url is not None
-    with httpx.Client(base_url=stack.daily_url, timeout=20, trust_env=False) as client:
+    with http_client(stack.daily_url) as client:
         control = DailyControl(client)
         yield control
         control.clear_faults()

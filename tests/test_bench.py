@@ -21,7 +21,7 @@ from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.ports import HOST, free_port
 from sandbox.process import Workspace, stop_together
 from sandbox.stack import Stack
-from tests.clients import EXAMPLE, Rest
+from tests.clients import EXAMPLE, Rest, http_client
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def others(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 @pytest.fixture
 def peer_http(others: tuple[str, int]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://{HOST}:{others[1]}", timeout=20, trust_env=False) as client:
+    with http_client(f"http://{HOST}:{others[1]}") as client:
         yield client
 
 

@@ -3,15 +3,12 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import httpx
 import psycopg
 import pytest
 
 from sandbox.stack import Stack
-from tests.clients import DailyControl, Rest, eventually
+from tests.clients import DailyControl, Rest, eventually, http_client, new_stack
 from tests.passes import at_daily
 from tests.servers import run
 
@@ -30,14 +27,14 @@ TABLES = ("sessions", "participants", "connections", "recordings", "webhook_even
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[Stack]:
-    with TemporaryDirectory() as data_dir, Stack(Path(data_dir)) as running:
+    with new_stack() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def broken(own_stack: Stack) -> list[str]:
     """What its server left when it was killed: the lines in which `reconcile` tells of it."""
-    with httpx.Client(base_url=own_stack.rest_url, timeout=20, trust_env=False) as http:
+    with http_client(own_stack.rest_url) as http:
         rest = Rest(own_stack, http)
         deleted, started, attended = (rest.create(ME) for _ in range(3))
         token = rest.call("POST", f"/sessions/{attended['roomName']}/token", "sam", "student").json()["token"]
@@ -74,7 +71,7 @@ def calls_that_change(daily: DailyControl) -> dict[str, int]:
 
 @pytest.fixture
 def own_daily(own_stack: Stack) -> Iterator[DailyControl]:
-    with httpx.Client(base_url=own_stack.daily_url or "", timeout=20, trust_env=False) as client:
+    with http_client(own_stack.daily_url or "") as client:
         yield DailyControl(client)
 
 

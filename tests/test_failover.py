@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import httpx
 import psycopg
 import pytest
 
 from sandbox.daily.state import iso
 from sandbox.process import Process
 from sandbox.stack import Stack
-from tests.clients import DailyControl, Rest, eventually, servers_in_use, waiting_for_locks
+from tests.clients import DailyControl, Rest, eventually, http_client, new_stack, servers_in_use, waiting_for_locks
 
 ME = "led-instructor"
 READS = 100
@@ -22,19 +19,19 @@ LEADERS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid =
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[Stack]:
     """One whose servers can be killed."""
-    with TemporaryDirectory() as data_dir, Stack(Path(data_dir), workers=2) as running:
+    with new_stack(workers=2) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def own_rest(own_stack: Stack) -> Iterator[Rest]:
-    with httpx.Client(base_url=own_stack.rest_url, timeout=20, trust_env=False) as client:
+    with http_client(own_stack.rest_url) as client:
         yield Rest(own_stack, client)
 
 
 @pytest.fixture(scope="module")
 def own_daily(own_stack: Stack) -> Iterator[DailyControl]:
-    with httpx.Client(base_url=own_stack.daily_url or "", timeout=20, trust_env=False) as client:
+    with http_client(own_stack.daily_url or "") as client:
         yield DailyControl(client)
 
 

@@ -7,12 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
-import httpx
 import psycopg
 import pytest
 
@@ -21,7 +18,7 @@ from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
 from storage.hot import MAX_LISTS
 from storage.store import POOL_SIZE
-from tests.clients import EXAMPLE, Rest, at_once, bearer, eventually, said, waiting_for_locks
+from tests.clients import EXAMPLE, Rest, at_once, bearer, eventually, http_client, new_stack, said, waiting_for_locks
 from tests.load import under_load
 
 DEADLINE = 3.0
@@ -33,13 +30,13 @@ GRACE = 2.0
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Stack]:
-    with TemporaryDirectory() as data_dir, Stack(Path(data_dir)) as running:
+    with new_stack() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def own_rest(own: Stack) -> Iterator[Rest]:
-    with httpx.Client(base_url=own.rest_url, timeout=20, trust_env=False) as client:
+    with http_client(own.rest_url) as client:
         yield Rest(own, client)
 
 
