@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 
 import uvloop
 
-from server import app, webhooks
+from server import app
 from server.errors import ServiceError
-from server.reconciler import LOOK_BACK, Reconciler
-from server.repairs import differences
 from server.settings import InvalidSettings, Settings, load
+from server.upkeep.reconciler import LOOK_BACK, Reconciler
+from server.upkeep.repairs import differences
+from server.usecases import webhooks
 from storage import migrations
 from storage.errors import StorageError
 

@@ -16,12 +16,12 @@ from grpc_reflection.v1alpha import reflection
 
 from live_sessions.v1 import service_pb2
 from live_sessions.v1.service_pb2_grpc import add_LiveSessionsServicer_to_server
-from server.auth import Authenticator
-from server.daily import Daily
-from server.interceptors import Interceptor
-from server.reconciler import Reconciler
-from server.servicer import Servicer
+from server.daily.client import Daily
+from server.rpc.auth import Authenticator
+from server.rpc.interceptors import Interceptor
+from server.rpc.servicer import Servicer
 from server.settings import Settings
+from server.upkeep.reconciler import Reconciler
 from storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,18 @@ async def serve(settings: Settings) -> None:
         await _drain(server, checks, reconciling)
 
 
+def authenticator(settings: Settings) -> Authenticator:
+    return Authenticator(
+        secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
+        public_key=settings.jwt_public_key,
+        jwks_url=settings.jwt_jwks_url,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+
+
 def _server(settings: Settings, store: Store, daily: Daily) -> tuple[grpc.aio.Server, HealthServicer]:
-    server = grpc.aio.server(interceptors=[Interceptor(Authenticator(settings))], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[Interceptor(authenticator(settings))], options=OPTIONS)
     secret = settings.daily_webhook_secret
     servicer = Servicer(store, daily, None if secret is None else secret.get_secret_value())
     with generic_handlers_only(server):

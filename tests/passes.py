@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 
 from sandbox.stack import Stack
-from server.daily import Daily
-from server.reconciler import Reconciler
-from server.repairs import differences
+from server.daily.client import Daily
+from server.upkeep.reconciler import Reconciler
+from server.upkeep.repairs import differences
 from storage.store import Store
 from tests.clients import DailyControl, Rest, eventually
 

@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
-from server.auth import ACCESS, Access
+from server.rpc.auth import ACCESS, Access
 from tests.clients import EXAMPLE, DailyControl, Rest, bearer, eventually
 from tests.tokens import NO_ID, confused, forged, none, signed
 

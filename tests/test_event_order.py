@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.stack import Stack
-from server import webhooks
+from server.usecases import webhooks
 from storage.model import Event
 from storage.store import Store
 from tests.events import CLASS, event, signature

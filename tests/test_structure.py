@@ -62,7 +62,7 @@ def test_a_module_opens_with_what_it_is_for(path: Path) -> None:
 
 
 def test_only_the_interceptor_aborts_calls() -> None:
-    assert who_names("abort") == {"server/interceptors.py"}
+    assert who_names("abort") == {"server/rpc/interceptors.py"}
 
 
 def test_only_the_settings_read_the_environment() -> None:
@@ -72,7 +72,7 @@ def test_only_the_settings_read_the_environment() -> None:
 
 
 def test_only_daily_knows_httpx() -> None:
-    assert who_imports("httpx") == {"server/daily.py"}
+    assert who_imports("httpx") == {"server/daily/client.py"}
 
 
 def test_only_the_storage_knows_the_database_and_its_tools() -> None:
@@ -80,9 +80,8 @@ def test_only_the_storage_knows_the_database_and_its_tools() -> None:
 
 
 def test_use_cases_and_rules_know_nothing_of_grpc() -> None:
-    at_the_edge = {"app", "auth", "convert", "interceptors", "paging", "servicer"}
     known = who_imports("grpc", "google", "live_sessions", "grpc_health", "grpc_reflection")
-    assert known <= {f"server/{name}.py" for name in at_the_edge}
+    assert {path for path in known if not path.startswith("server/rpc/")} == {"server/app.py"}
 
 
 def test_every_reason_in_the_code_is_in_the_contract_and_is_used() -> None:

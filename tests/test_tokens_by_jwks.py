@@ -11,9 +11,11 @@ import jwt
 import pytest
 from jwt.algorithms import get_default_algorithms
 
-from server.auth import Access, Authenticator, caller
+from server.app import authenticator
+from server.caller import caller
 from server.errors import Unauthenticated, Unavailable
-from server.jwks import PublishedKeys
+from server.rpc.auth import Access, Authenticator
+from server.rpc.jwks import PublishedKeys
 from server.settings import Settings
 from tests.tokens import KEYS, signed
 
@@ -69,7 +71,7 @@ def provider() -> Iterator[Provider]:
 
 def trusting(provider: Provider) -> Authenticator:
     settings: dict[str, Any] = {"database_url": "postgresql:///none", "daily_api_key": "none"}
-    return Authenticator(Settings(**settings, jwt_jwks_url=provider.url))
+    return authenticator(Settings(**settings, jwt_jwks_url=provider.url))
 
 
 async def known(keys: PublishedKeys, token: str) -> bool:

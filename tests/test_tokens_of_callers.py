@@ -9,8 +9,10 @@ import pytest
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
-from server.auth import Access, Authenticator, Caller, caller
+from server.app import authenticator
+from server.caller import Caller, caller
 from server.errors import Unauthenticated
+from server.rpc.auth import Access, Authenticator
 from server.settings import Settings
 from storage.model import Role
 from tests.clients import bearer
@@ -24,7 +26,7 @@ REFUSED = "The token is not valid"
 
 def trusting(**settings: Any) -> Authenticator:
     settings = settings if settings.keys() & {"jwt_public_key", "jwt_jwks_url"} else {"jwt_secret": SECRET} | settings
-    return Authenticator(Settings(database_url="postgresql:///none", daily_api_key="none", **settings))
+    return authenticator(Settings(database_url="postgresql:///none", daily_api_key="none", **settings))
 
 
 async def caller_of(authenticator: Authenticator, token: str) -> Caller:

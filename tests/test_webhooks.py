@@ -14,7 +14,7 @@ from live_sessions.v1.service_pb2 import ReceiveDailyWebhookRequest
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
 from server.errors import Unauthenticated
-from server.webhooks import verify
+from server.usecases.webhooks import verify
 from tests.clients import Rest, said
 from tests.events import Webhook, event, signature
 from tests.servers import serving

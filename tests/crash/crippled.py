@@ -1,12 +1,13 @@
 """`python -m tests.crash.crippled PART`: a server whose reconciler leaves out a part, for the checker to see.
 
-PART is the name of a generator in server/repairs.py without its underscore: sessions, recordings or attendance."""
+PART is the name of a generator in server/upkeep/repairs.py without its underscore:
+sessions, recordings or attendance."""
 
 import sys
 from collections.abc import AsyncIterator
 
 from server import __main__ as server
-from server import repairs
+from server.upkeep import repairs
 
 PARTS = ("sessions", "recordings", "attendance")
 

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import ServicerContext
 
 from server import deadline, errors
-from server.auth import ACCESS, Access, Authenticator
+from server.rpc.auth import ACCESS, Access, Authenticator
 from storage.errors import StorageOverloaded, StorageUnavailable
 
 logger = logging.getLogger(__name__)

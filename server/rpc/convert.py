@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from server.errors import InvalidArgument
-from server.recordings import Playback
+from server.usecases.recordings import Playback
 from storage.model import NewSession, Participant, Recording, Session, SessionRow
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,7 +1,5 @@
 """Who calls: a bearer JWT becomes a `Caller`; and who may: the access table, which fails closed."""
 
-from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -9,9 +7,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from server.caller import Caller, set_caller
 from server.errors import PermissionDenied, Unauthenticated
-from server.jwks import PublishedKeys
-from server.settings import Settings
+from server.rpc.jwks import PublishedKeys
 from storage.model import Role
 
 ALGORITHMS = {
@@ -47,38 +45,31 @@ ACCESS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    id: str
-    name: str
-    role: Role
-
-
-_caller: ContextVar[Caller] = ContextVar("caller")
-
-
-def caller() -> Caller:
-    """Who makes the call at hand. A LookupError on a public RPC, which has no business asking."""
-    return _caller.get()
-
-
 class Authenticator:
-    """Checks tokens against the one key source of the settings."""
+    """Checks tokens against one key source: a secret, a public key, or the keys published at a URL."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._issuer = settings.jwt_issuer
-        self._audience = settings.jwt_audience
+    def __init__(
+        self,
+        *,
+        secret: str | None = None,
+        public_key: str | None = None,
+        jwks_url: str | None = None,
+        issuer: str | None = None,
+        audience: str | None = None,
+    ) -> None:
+        self._issuer = issuer
+        self._audience = audience
         self._jwks: PublishedKeys | None = None
         self._key: Any = None
         self._algorithms = [name for names in ALGORITHMS.values() for name in names]
-        if settings.jwt_secret is not None:
-            self._key = settings.jwt_secret.get_secret_value()
+        if secret is not None:
+            self._key = secret
             self._algorithms = ["HS256"]
-        elif settings.jwt_public_key is not None:
-            self._key = load_pem_public_key(settings.jwt_public_key.encode())
+        elif public_key is not None:
+            self._key = load_pem_public_key(public_key.encode())
             self._algorithms = next(names for kind, names in ALGORITHMS.items() if isinstance(self._key, kind))
         else:
-            self._jwks = PublishedKeys(str(settings.jwt_jwks_url))
+            self._jwks = PublishedKeys(str(jwks_url))
 
     async def admit(self, access: Access, authorization: str | None) -> None:
         """Lets the call pass, with its caller known, or raises Unauthenticated, PermissionDenied, Unavailable."""
@@ -87,7 +78,7 @@ class Authenticator:
         caller = await self._authenticate(authorization)
         if access is Access.INSTRUCTOR and caller.role is not Role.INSTRUCTOR:
             raise PermissionDenied("Only instructors can create sessions")
-        _caller.set(caller)
+        set_caller(caller)
 
     async def _authenticate(self, authorization: str | None) -> Caller:
         scheme, _, token = (authorization or "").partition(" ")

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
 
-from server import attendance, recordings, rules, sessions, webhooks
-from server.daily import MAX_PAGES, MAX_RECORDING, PAGE, Daily, DailyRecording, DailyRefused
+from server.daily.client import MAX_PAGES, MAX_RECORDING, PAGE, Daily, DailyRecording, DailyRefused
 from server.errors import ServiceError
+from server.upkeep import attendance
+from server.usecases import recordings, rules, sessions, webhooks
 from storage.model import Recording, RecordingStatus, Session
 from storage.store import Store
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-from server.daily import MAX_PAGES, PAGE, Daily, time_of
+from server.daily.client import MAX_PAGES, PAGE, Daily, time_of
 from storage.model import Connection, Session
 from storage.store import Store
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from server.daily import Daily, time_of
+from server.daily.client import Daily, time_of
 from server.errors import InvalidArgument, Unauthenticated
 from storage.errors import StorageError, translated
 from storage.model import Connection, Event, Session

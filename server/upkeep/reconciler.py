@@ -5,10 +5,10 @@ import logging
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from server import webhooks
-from server.daily import Daily
+from server.daily.client import Daily
 from server.errors import ServiceError
-from server.repairs import Repair, differences
+from server.upkeep.repairs import Repair, differences
+from server.usecases import webhooks
 from storage.errors import StorageError
 from storage.store import Store
 

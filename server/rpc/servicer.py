@@ -7,9 +7,10 @@ from grpc.aio import ServicerContext
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer
-from server import convert, paging, participants, recordings, sessions, webhooks
-from server.auth import caller
-from server.daily import Daily
+from server.caller import caller
+from server.daily.client import Daily
+from server.rpc import convert, paging
+from server.usecases import participants, recordings, sessions, webhooks
 from storage.store import Store
 
 Context = ServicerContext[Any, Any]

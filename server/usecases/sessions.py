@@ -5,10 +5,10 @@ import secrets
 from datetime import datetime
 from uuid import UUID
 
-from server import rules
-from server.auth import Caller
-from server.daily import Daily
+from server.caller import Caller
+from server.daily.client import Daily
 from server.errors import Unavailable
+from server.usecases import rules
 from storage.model import NewSession, Session, SessionRow
 from storage.store import Store
 

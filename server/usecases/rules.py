@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from server import deadline
-from server.auth import Caller
+from server.caller import Caller
 from server.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from storage.model import (
     Admission,

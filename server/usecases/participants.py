@@ -3,9 +3,9 @@
 from datetime import datetime
 from uuid import UUID
 
-from server import rules
-from server.auth import Caller
-from server.daily import Daily, user_id
+from server.caller import Caller
+from server.daily.client import Daily, user_id
+from server.usecases import rules
 from storage.model import Participant
 from storage.store import Store
 

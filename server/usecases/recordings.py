@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
-from server import rules
-from server.auth import Caller
-from server.daily import AccessLink, Daily, DailyRecording, DailyRefused, DailyUnavailable, NobodyInRoom
+from server.caller import Caller
+from server.daily.client import AccessLink, Daily, DailyRecording, DailyRefused, DailyUnavailable, NobodyInRoom
 from server.errors import FailedPrecondition, NotFound, Unavailable
-from server.sessions import POLL_INTERVAL
+from server.usecases import rules
+from server.usecases.sessions import POLL_INTERVAL
 from storage.model import Recording, RecordingStatus, Session
 from storage.store import Store
 

@@ -1,0 +1,25 @@
+"""Who makes the call at hand."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from storage.model import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    id: str
+    name: str
+    role: Role
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """A LookupError on a public RPC, which has no business asking."""
+    return _caller.get()
+
+
+def set_caller(caller: Caller) -> None:
+    _caller.set(caller)

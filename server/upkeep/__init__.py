@@ -1,0 +1,1 @@
+"""What keeps the rows true when nobody calls."""
