@@ -2,6 +2,7 @@
 
 StorageError
 ├── StorageUnavailable   PostgreSQL cannot be reached, went away, or took too long
+│   └── StorageConflict  PostgreSQL undid the transaction for the sake of another one; it can be repeated
 └── StorageOverloaded    every connection of the pool stayed in use
 """
 
@@ -11,12 +12,18 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import exc
 
+CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
 
 class StorageError(Exception):
     pass
 
 
 class StorageUnavailable(StorageError):
+    pass
+
+
+class StorageConflict(StorageUnavailable):
     pass
 
 
@@ -31,6 +38,8 @@ def translated() -> Iterator[None]:
     except exc.TimeoutError as error:
         raise StorageOverloaded(str(error)) from error
     except (exc.OperationalError, exc.InterfaceError, psycopg.OperationalError, OSError) as error:
+        if isinstance(getattr(error, "orig", error), CONFLICTS):
+            raise StorageConflict(type(error).__name__) from error
         raise StorageUnavailable(type(error).__name__) from error
     except (exc.PendingRollbackError, exc.ResourceClosedError) as error:
         # The connection was lost in the middle of a transaction.

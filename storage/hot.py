@@ -61,24 +61,32 @@ WITH asked AS (
         %(rooms)s::text[], %(users)s::text[], %(daily_users)s::text[], %(roles)s::text[]
     ) WITH ORDINALITY AS asked (room_name, user_id, daily_user_id, role, number)
 ), found AS (
-    SELECT asked.*, sessions.id AS session_id, sessions.status, sessions.delete_requested_at
+    SELECT asked.*, sessions.id AS session_id, sessions.status, sessions.end_requested_at
     FROM asked JOIN sessions USING (room_name) WHERE sessions.room_created_at IS NOT NULL
 ), written AS (
     INSERT INTO participants (session_id, user_id, daily_user_id, role)
     SELECT DISTINCT ON (session_id, user_id) session_id, user_id, daily_user_id, role
-    FROM found WHERE status <> 'ended' AND delete_requested_at IS NULL
+    FROM found WHERE status <> 'ended' AND end_requested_at IS NULL
     ORDER BY session_id, user_id, number DESC
     ON CONFLICT (session_id, user_id) DO UPDATE SET role = excluded.role, updated_at = now()
     WHERE participants.role <> excluded.role
     RETURNING session_id, user_id, was_kicked, mic_allowed, camera_allowed
 )
-SELECT number, status, delete_requested_at,
+SELECT number, status, end_requested_at,
     coalesce(written.was_kicked, participants.was_kicked, false),
     coalesce(written.mic_allowed, participants.mic_allowed, true),
     coalesce(written.camera_allowed, participants.camera_allowed, true)
 FROM found
 LEFT JOIN written USING (session_id, user_id)
 LEFT JOIN participants USING (session_id, user_id)
+"""
+
+
+KEEP = """
+INSERT INTO daily_events (id, type, room_name, body)
+SELECT * FROM unnest(%(ids)s::text[], %(types)s::text[], %(rooms)s::text[], %(bodies)s::bytea[])
+ON CONFLICT DO NOTHING
+RETURNING id
 """
 
 
@@ -116,6 +124,12 @@ class HotStatements:
         for number, *admission in await self._run(ADMIT, values):
             admissions[number - 1] = Admission(*admission)
         return admissions
+
+    async def keep(self, events: Sequence[tuple[str, str, str | None, bytes]]) -> list[None]:
+        """Puts each (id, type, room name, body) of Daily's events into the inbox, unless it has come before."""
+        ids, types, rooms, bodies = map(list, zip(*events, strict=True))
+        await self._run(KEEP, {"ids": ids, "types": types, "rooms": rooms, "bodies": bodies})
+        return [None] * len(events)
 
     async def close(self) -> None:
         for connection in self._spare:

@@ -1,55 +1,61 @@
-"""The inbox: every event that Daily sent, once, and whether it has been applied."""
+"""The inbox: every event that Daily sent, once, until it has been applied and for some time after."""
 
+from dataclasses import fields
 from datetime import timedelta
 
-from sqlalchemy import bindparam, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Event
-from storage.tables import webhook_events
+from storage.queue import CLOCK
+from storage.tables import daily_events
 
-KEEP = insert(webhook_events).on_conflict_do_nothing().returning(webhook_events.c.id)
-APPLIED = (
-    update(webhook_events).where(webhook_events.c.id == bindparam("event_id")).values(applied_at=func.now(), error=None)
-)
+COLUMNS = [daily_events.c[field.name] for field in fields(Event)]
+DUE = daily_events.c.due_at <= CLOCK
+UNCLAIMED = {"skip_locked": True}
 
 
 class Inbox:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def keep(self, event: Event) -> bool:
-        """False when the event had come before."""
-        values = {"id": event.id, "type": event.type, "body": event.body}
-        return (await self._connection.execute(KEEP, values)).first() is not None
+    async def rooms(self, events: int) -> list[str]:
+        """The rooms that the events which have waited longest are about."""
+        waiting = select(daily_events.c.room_name).where(DUE, daily_events.c.room_name.is_not(None))
+        rows = await self._connection.execute(waiting.order_by(daily_events.c.due_at).limit(events))
+        return list(dict.fromkeys(rows.scalars()))
 
-    async def applied(self, event_id: str) -> None:
-        await self._connection.execute(APPLIED, {"event_id": event_id})
+    async def of_room(self, room_name: str, events: int) -> list[Event]:
+        """The room's events that are due, oldest first, which nobody else can apply until the transaction ends."""
+        query = select(*COLUMNS).where(DUE, daily_events.c.room_name == room_name)
+        query = query.order_by(daily_events.c.received_at).limit(events).with_for_update(skip_locked=True)
+        return [Event(*row) for row in await self._connection.execute(query)]
 
-    async def failed(self, event_id: str, error: str) -> None:
-        change = update(webhook_events).where(webhook_events.c.id == event_id)
-        await self._connection.execute(change.values(attempts=webhook_events.c.attempts + 1, error=error))
+    async def of_no_room(self, events: int, lease: timedelta) -> list[Event]:
+        """Events of which it must be found out what room they are about: ours until the lease ends."""
+        due = select(daily_events.c.id).where(DUE, daily_events.c.room_name.is_(None))
+        due = due.order_by(daily_events.c.due_at).limit(events).with_for_update(skip_locked=True)
+        claim = update(daily_events).where(daily_events.c.id.in_(due.scalar_subquery()))
+        claim = claim.values(due_at=CLOCK + lease, attempts=daily_events.c.attempts + 1)
+        return [Event(*row) for row in await self._connection.execute(claim.returning(*COLUMNS))]
 
-    async def lock(self, event_id: str) -> bool:
-        """Whether the event still waits to be applied; nobody else can apply it until the transaction ends."""
-        query = select(webhook_events.c.id).where(
-            webhook_events.c.id == event_id, webhook_events.c.applied_at.is_(None)
-        )
-        return (await self._connection.execute(query.with_for_update())).first() is not None
+    async def belongs(self, event_id: str, room_name: str) -> None:
+        """It has been found out what room the event is about."""
+        change = update(daily_events).where(daily_events.c.id == event_id)
+        await self._connection.execute(change.values(room_name=room_name, due_at=CLOCK))
 
-    async def unapplied(self, max_attempts: int) -> list[Event]:
-        """Those that were tried least come first, so that none keeps another waiting; those apart that have been tried
-        so often that they never will be."""
-        columns = (webhook_events.c.id, webhook_events.c.type, webhook_events.c.body)
-        query = select(*columns).where(webhook_events.c.applied_at.is_(None), webhook_events.c.attempts < max_attempts)
-        in_turn = query.order_by(webhook_events.c.attempts, webhook_events.c.received_at)
-        rows = await self._connection.execute(in_turn.limit(100))
-        return [Event(*row) for row in rows]
+    async def applied(self, event_ids: list[str]) -> None:
+        change = update(daily_events).where(daily_events.c.id.in_(event_ids))
+        await self._connection.execute(change.values(due_at=None, error=None))
 
-    async def forget(self, older_than: timedelta) -> int:
-        """Removes old events; returns how many."""
-        result = await self._connection.execute(
-            delete(webhook_events).where(webhook_events.c.received_at < func.now() - older_than)
-        )
-        return result.rowcount
+    async def put_off(self, event_id: str, error: str, pause: timedelta | None) -> None:
+        """It could not be applied; it is tried again after the pause, or not any more."""
+        change = update(daily_events).where(daily_events.c.id == event_id)
+        due_at = None if pause is None else CLOCK + pause
+        await self._connection.execute(change.values(attempts=daily_events.c.attempts + 1, error=error, due_at=due_at))
+
+    async def forget(self, older_than: timedelta, events: int) -> int:
+        """Removes so many old events at the most; returns how many."""
+        old = select(daily_events.c.id).where(daily_events.c.received_at < func.now() - older_than).limit(events)
+        gone = delete(daily_events).where(daily_events.c.id.in_(old.scalar_subquery()))
+        return (await self._connection.execute(gone)).rowcount

@@ -49,8 +49,14 @@ class Session:
     updated_at: datetime
     room_created_at: datetime | None
     """When Daily confirmed the room. Until then the session is an intent that no caller sees."""
-    delete_requested_at: datetime | None
+    end_requested_at: datetime | None
+    """As of when the session is to end, asked for by whoever or whatever: what `ends_at` becomes."""
+    closes_at: datetime | None
+    """When everybody is put out and the room is removed."""
     room_deleted_at: datetime | None
+    live_at: datetime | None
+    due_at: datetime | None
+    """See `storage.queue`."""
 
 
 class SessionRow(NamedTuple):
@@ -73,8 +79,9 @@ class SessionRow(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Recording:
     id: UUID
-    """Also the instanceId under which Daily runs the recording."""
     session_id: UUID
+    instance_id: UUID | None
+    """Under which Daily runs it: the id of the row that asked for it; None for what was started inside the call."""
     recording_id: str | None
     """Daily's id; None until Daily has confirmed the start."""
     s3_key: str | None
@@ -83,9 +90,12 @@ class Recording:
     failure_reason: str | None
     started_at: datetime | None
     stopped_at: datetime | None
-    stop_requested_at: datetime | None
     settled_at: datetime | None
     """When Daily's last word came: the file is stored, or there will be none."""
+    in_doubt_until: datetime | None
+    """Until then a request to start it that was not answered may still take effect."""
+    due_at: datetime | None
+    """See `storage.queue`."""
     created_at: datetime
     updated_at: datetime
 
@@ -110,7 +120,7 @@ class Admission:
     """What decides whether, and how, a user may enter a room."""
 
     status: SessionStatus
-    delete_requested_at: datetime | None
+    end_requested_at: datetime | None
     was_kicked: bool
     mic_allowed: bool
     camera_allowed: bool
@@ -128,9 +138,38 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What we were told of who is in a room."""
+
+    inside: list[Connection]
+    last_left_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """One call in a room, from the first join to the last leave, under Daily's id."""
+
+    id: str
+    session_id: UUID
+    started_at: datetime | None
+    ended_at: datetime | None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    id: str
+    done_until: datetime | None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """One webhook event in the inbox; `body` is what Daily sent, parsed."""
+    """One of Daily's events; `body` is what Daily sent."""
 
     id: str
     type: str
-    body: dict[str, object]
+    room_name: str | None
+    body: bytes
+    received_at: datetime
+    attempts: int

@@ -3,25 +3,31 @@
 A stay is kept in halves, each written by its own event, so that neither order nor repetition of the events can matter;
 when a participant joined and left is derived from them when it is asked for."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, case, func, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import and_, bindparam, case, func, or_, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.model import Connection, Participant, Role
+from storage.model import Connection, Occupancy, Participant, Role
 from storage.tables import connections, participants, sessions
 
 JOINED = func.coalesce(connections.c.joined_at, connections.c.polled_joined_at)
 LEFT = func.coalesce(connections.c.left_at, connections.c.polled_left_at)
+OPEN = and_(connections.c.left_at.is_(None), connections.c.polled_left_at.is_(None))
+# Who comes after the end, until the room is closed, has not been in the class.
+ENDS_AT = select(sessions.c.ends_at).where(sessions.c.id == bindparam("session_id")).scalar_subquery()
 STAYS = (
     select(
         connections.c.daily_user_id,
         func.min(JOINED).label("joined_at"),
         case((func.bool_and(LEFT.is_not(None)), func.max(LEFT))).label("left_at"),
     )
-    .where(connections.c.session_id == bindparam("session_id"))
+    .where(
+        connections.c.session_id == bindparam("session_id"),
+        or_(ENDS_AT.is_(None), JOINED.is_(None), JOINED <= ENDS_AT),
+    )
     .group_by(connections.c.daily_user_id)
     .subquery()
 )
@@ -48,25 +54,33 @@ PAGE_AFTER = PAGE.where(
     tuple_(participants.c.created_at, participants.c.id) > tuple_(bindparam("created_at"), bindparam("id"))
 )
 
-_stay = insert(connections)
-JOIN = _stay.on_conflict_do_update(
-    index_elements=["id"],
-    set_={"joined_at": func.coalesce(connections.c.joined_at, _stay.excluded.joined_at)},
+# Who is in the room without a token of ours is a participant all the same.
+RECOGNISE = text("""
+INSERT INTO participants (session_id, user_id, daily_user_id, role)
+SELECT :session_id, stay.user_id, stay.user_id, stay.role
+FROM unnest(CAST(:users AS text[]), CAST(:roles AS text[])) AS stay (user_id, role)
+WHERE NOT EXISTS (
+    SELECT FROM participants WHERE session_id = :session_id AND participants.daily_user_id = stay.user_id
 )
-LEAVE = _stay.on_conflict_do_update(
-    index_elements=["id"],
-    set_={
-        "joined_at": func.coalesce(connections.c.joined_at, _stay.excluded.joined_at),
-        "left_at": func.coalesce(connections.c.left_at, _stay.excluded.left_at),
-    },
-)
-POLL = _stay.on_conflict_do_update(
-    index_elements=["id"],
-    set_={
-        "polled_joined_at": func.coalesce(_stay.excluded.polled_joined_at, connections.c.polled_joined_at),
-        "polled_left_at": func.coalesce(_stay.excluded.polled_left_at, connections.c.polled_left_at),
-    },
-)
+ON CONFLICT DO NOTHING
+""")
+STAY = """
+SELECT id, :session_id, user_id, joined_at, left_at FROM unnest(
+    CAST(:ids AS text[]), CAST(:users AS text[]), CAST(:joined AS timestamptz[]), CAST(:left AS timestamptz[])
+) AS stay (id, user_id, joined_at, left_at)
+"""
+TELL = text(f"""
+INSERT INTO connections (id, session_id, daily_user_id, joined_at, left_at) {STAY}
+ON CONFLICT (id) DO UPDATE SET
+    joined_at = coalesce(connections.joined_at, excluded.joined_at),
+    left_at = coalesce(connections.left_at, excluded.left_at)
+""")
+RECORD = text(f"""
+INSERT INTO connections (id, session_id, daily_user_id, polled_joined_at, polled_left_at) {STAY}
+ON CONFLICT (id) DO UPDATE SET
+    polled_joined_at = coalesce(excluded.polled_joined_at, connections.polled_joined_at),
+    polled_left_at = coalesce(excluded.polled_left_at, connections.polled_left_at)
+""")
 
 
 class Participants:
@@ -88,67 +102,52 @@ class Participants:
         row = (await self._connection.execute(BY_USER, {"session_id": session_id, "user_id": user_id})).first()
         return None if row is None else Participant(*row)
 
-    async def joined(self, session_id: UUID, stay: Connection) -> None:
-        await self._recognise(session_id, stay)
-        await self._connection.execute(JOIN, _halves(session_id, stay))
+    async def told(self, session_id: UUID, stays: Iterable[Connection]) -> None:
+        """What the room's events say of stays, or of their ends."""
+        await self._write(TELL, session_id, stays)
 
-    async def left(self, session_id: UUID, stay: Connection) -> None:
-        await self._recognise(session_id, stay)
-        await self._connection.execute(LEAVE, _halves(session_id, stay))
+    async def recorded(self, session_id: UUID, stays: Iterable[Connection]) -> None:
+        """What Daily's records say of them; what the room's own events said outweighs it."""
+        await self._write(RECORD, session_id, stays)
 
-    async def polled(self, session_id: UUID, stay: Connection) -> None:
-        """What Daily's meeting records say of a stay; what the room's own events said outweighs it."""
-        await self._recognise(session_id, stay)
-        values = {
-            "id": stay.id,
-            "session_id": session_id,
-            "daily_user_id": stay.daily_user_id,
-            "polled_joined_at": stay.joined_at,
-            "polled_left_at": stay.left_at,
+    async def _write(self, statement: object, session_id: UUID, stays: Iterable[Connection]) -> None:
+        merged = _merged(stays)
+        roles = {stay.daily_user_id: Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for stay in merged}
+        values: dict[str, object] = {"session_id": session_id, "users": list(roles), "roles": list(roles.values())}
+        await self._connection.execute(RECOGNISE, values)
+        values |= {
+            "ids": [stay.id for stay in merged],
+            "users": [stay.daily_user_id for stay in merged],
+            "joined": [stay.joined_at for stay in merged],
+            "left": [stay.left_at for stay in merged],
         }
-        await self._connection.execute(POLL, values)
+        await self._connection.execute(statement, values)  # type: ignore[call-overload]
 
     async def meeting_ended(self, session_id: UUID, at: datetime) -> None:
-        """Nobody is left in the room: closes the stays whose end was not told, until Daily's record of the meeting,
-        which writes both polled halves, says when each really ended."""
-        never_polled = and_(
-            connections.c.session_id == session_id, LEFT.is_(None), connections.c.polled_joined_at.is_(None)
-        )
-        change = update(connections).where(never_polled, connections.c.joined_at <= at)
+        """Nobody is left in the room: closes the stays of which no end was told, until Daily's record of the meeting,
+        where it knows them, says when each really ended."""
+        change = update(connections).where(connections.c.session_id == session_id, OPEN, at >= JOINED)
         await self._connection.execute(change.values(polled_left_at=at))
 
-    async def stays(self, session_id: UUID) -> list[Connection]:
-        """Without the ends that are only supposed, because the meeting ended."""
-        left = case((connections.c.polled_joined_at.is_(None), connections.c.left_at), else_=LEFT)
-        columns = (connections.c.id, connections.c.daily_user_id, JOINED, left)
-        rows = await self._connection.execute(select(*columns).where(connections.c.session_id == session_id))
-        return [Connection(*row) for row in rows]
-
-    async def rooms_with_open_stays(self, limit: int) -> list[str]:
-        """Some of the rooms in which somebody still seems to be, or of whom it is not known when they left; others the
-        next time."""
-        unknown = or_(connections.c.polled_left_at.is_(None), connections.c.polled_joined_at.is_(None))
-        still_open = and_(connections.c.left_at.is_(None), unknown)
-        some = select(connections.c.session_id).where(still_open).distinct().subquery()
-        query = select(sessions.c.room_name).join(some, some.c.session_id == sessions.c.id)
-        return list((await self._connection.execute(query.order_by(func.random()).limit(limit))).scalars())
-
-    async def _recognise(self, session_id: UUID, stay: Connection) -> None:
-        """Somebody is in the room to whom we issued no token: they are a participant all the same."""
-        values = {
-            "session_id": session_id,
-            "user_id": stay.daily_user_id,
-            "daily_user_id": stay.daily_user_id,
-            "role": Role.INSTRUCTOR if stay.is_owner else Role.STUDENT,
-        }
-        await self._connection.execute(insert(participants).values(values).on_conflict_do_nothing())
+    async def occupancy(self, session_id: UUID) -> Occupancy:
+        stays = connections.c.session_id == session_id
+        columns = (connections.c.id, connections.c.daily_user_id, JOINED, LEFT)
+        inside = await self._connection.execute(select(*columns).where(stays, OPEN))
+        last = await self._connection.execute(select(func.max(LEFT)).where(stays))
+        return Occupancy([Connection(*row) for row in inside], last.scalar())
 
 
-def _halves(session_id: UUID, stay: Connection) -> dict[str, object]:
-    return {
-        "id": stay.id,
-        "session_id": session_id,
-        "daily_user_id": stay.daily_user_id,
-        "joined_at": stay.joined_at,
-        "left_at": stay.left_at,
-    }
+def _merged(stays: Iterable[Connection]) -> Sequence[Connection]:
+    """One for each connection, as a statement can write a row only once; in one order, so that two cannot wait for each
+    other."""
+    merged: dict[str, Connection] = {}
+    for stay in stays:
+        known = merged.get(stay.id, stay)
+        merged[stay.id] = Connection(
+            stay.id,
+            known.daily_user_id,
+            known.joined_at or stay.joined_at,
+            known.left_at or stay.left_at,
+            known.is_owner or stay.is_owner,
+        )
+    return sorted(merged.values(), key=lambda stay: (stay.daily_user_id, stay.id))

@@ -1,25 +1,31 @@
 """What can be done with sessions inside a transaction."""
 
 from dataclasses import fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, case, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import NewSession, Session, SessionStatus
+from storage.queue import CLOCK
 from storage.tables import sessions
 
 COLUMNS = [sessions.c[field.name] for field in fields(Session)]
 VISIBLE = sessions.c.room_created_at.is_not(None)
-UNCONFIRMED = and_(sessions.c.room_created_at.is_(None), sessions.c.delete_requested_at.is_(None))
-# lease_until is cut to milliseconds, and so is the clock that it is compared with: a lease given up is over at once.
-CLOCK = func.date_trunc("milliseconds", func.clock_timestamp())
+UNCONFIRMED = and_(sessions.c.room_created_at.is_(None), sessions.c.closes_at.is_(None))
 
 BY_NAME = select(*COLUMNS).where(VISIBLE, sessions.c.room_name == bindparam("room_name"))
 # It keeps out other changes of the session, but not the new participants whose foreign key points at it.
 LOCK = BY_NAME.with_for_update(key_share=True)
+LOCK_IF_FREE = (
+    select(*COLUMNS)
+    .where(sessions.c.room_name == bindparam("room_name"))
+    .with_for_update(key_share=True, skip_locked=True)
+)
+BY_ID = select(*COLUMNS).where(sessions.c.id == bindparam("id"))
+LOCK_BY_ID = BY_ID.with_for_update(key_share=True)
 BY_KEY = select(*COLUMNS).where(
     sessions.c.created_by == bindparam("created_by"),
     sessions.c.idempotency_key == bindparam("idempotency_key"),
@@ -33,8 +39,7 @@ class Sessions:
     async def claim(
         self, new: NewSession, room_name: str, created_by: str, key: str | None, lease: timedelta
     ) -> Session | None:
-        """Commits to creating a session, for as long as the lease lasts. With a key that was used before: takes over a
-        creation that was given up, and returns None while it is somebody else's or done."""
+        """Commits to creating a session, for as long as the lease lasts; None when the key was used before."""
         values = {
             "course_id": new.course_id,
             "starts_at": new.starts_at,
@@ -43,46 +48,43 @@ class Sessions:
             "room_name": room_name,
             "created_by": created_by,
             "idempotency_key": key,
-            "lease_until": CLOCK + lease,
+            "due_at": CLOCK + lease,
         }
         claim = insert(sessions).values(values)
-        claim = claim.on_conflict_do_update(
+        claim = claim.on_conflict_do_nothing(
             index_elements=["created_by", "idempotency_key"],
             index_where=sessions.c.idempotency_key.is_not(None),
-            set_={"lease_until": claim.excluded.lease_until},
-            where=and_(UNCONFIRMED, sessions.c.lease_until <= CLOCK),
         )
         return await self._one(claim.returning(*COLUMNS))
+
+    async def take_over(self, session_id: UUID, lease: timedelta, put_off_by: timedelta) -> Session | None:
+        """Goes on with a creation that was put off, by so much at the most; None while somebody works on it, or when it
+        is done."""
+        idle = sessions.c.due_at <= CLOCK + put_off_by
+        change = update(sessions).where(sessions.c.id == session_id, UNCONFIRMED, idle)
+        return await self._one(change.values(due_at=CLOCK + lease).returning(*COLUMNS))
 
     async def by_key(self, created_by: str, key: str) -> Session | None:
         return await self._one(BY_KEY, created_by=created_by, idempotency_key=key)
 
-    async def confirm_room(self, session_id: UUID) -> Session | None:
-        """The session has its room and becomes visible; None when its creation was abandoned meanwhile."""
-        change = update(sessions).where(sessions.c.id == session_id, sessions.c.delete_requested_at.is_(None))
-        now = func.coalesce(sessions.c.room_created_at, func.now())
-        return await self._one(change.values(room_created_at=now).returning(*COLUMNS))
-
-    async def release(self, session_id: UUID) -> None:
-        """Ends the lease of a creation, so that a repeated call or the reconciler can go on with it."""
-        await self._connection.execute(
-            update(sessions).where(sessions.c.id == session_id, UNCONFIRMED).values(lease_until=CLOCK)
+    async def confirm_room(self, session_id: UUID, no_show: timedelta | None) -> Session | None:
+        """The session has its room and becomes visible; due when nobody has come for so long after its start. None when
+        its creation was taken back meanwhile."""
+        change = update(sessions).where(sessions.c.id == session_id, sessions.c.closes_at.is_(None))
+        starts_at = func.greatest(sessions.c.starts_at, sessions.c.created_at)
+        return await self._one(
+            change.values(
+                room_created_at=func.coalesce(sessions.c.room_created_at, func.now()),
+                due_at=None if no_show is None else starts_at + no_show,
+                attempts=0,
+            ).returning(*COLUMNS)
         )
 
-    async def abandoned(self, older_than: timedelta) -> list[Session]:
-        """Creations that nobody has worked on for so long."""
-        expired = and_(sessions.c.room_created_at.is_(None), sessions.c.lease_until <= CLOCK - older_than)
-        return await self._all(select(*COLUMNS).where(expired).order_by(sessions.c.created_at).limit(100))
-
-    async def abandon(self, session_id: UUID) -> bool:
-        """Takes a creation back for good, and frees its key; False when somebody took it over or confirmed it."""
-        change = update(sessions).where(
-            sessions.c.id == session_id, sessions.c.room_created_at.is_(None), sessions.c.lease_until <= CLOCK
-        )
-        result = await self._connection.execute(
-            change.values(delete_requested_at=func.now(), idempotency_key=None).returning(sessions.c.id)
-        )
-        return result.first() is not None
+    async def take_back(self, session_id: UUID, lease: datetime | None) -> bool:
+        """Gives a creation up for good, and frees its key; False when somebody went on with it or confirmed it."""
+        change = update(sessions).where(sessions.c.id == session_id, UNCONFIRMED, sessions.c.due_at == lease)
+        change = change.values(closes_at=CLOCK, idempotency_key=None)
+        return (await self._connection.execute(change.returning(sessions.c.id))).first() is not None
 
     async def drop(self, session_id: UUID) -> None:
         """Removes a session that never had a room."""
@@ -93,65 +95,120 @@ class Sessions:
     async def by_name(self, room_name: str) -> Session | None:
         return await self._one(BY_NAME, room_name=room_name)
 
+    async def by_id(self, session_id: UUID) -> Session | None:
+        return await self._one(BY_ID, id=session_id)
+
     async def lock(self, room_name: str) -> Session | None:
         """The session, which no other transaction can change until this one ends."""
         return await self._one(LOCK, room_name=room_name)
 
-    async def make_live(self, session_id: UUID) -> bool:
-        """scheduled → live; False when it was not scheduled."""
+    async def lock_by_id(self, session_id: UUID) -> Session | None:
+        return await self._one(LOCK_BY_ID, id=session_id)
+
+    async def lock_if_free(self, room_name: str) -> tuple[bool, Session | None]:
+        """Whether nobody else has it locked, and the session, confirmed or not; also no session can be locked."""
+        if session := await self._one(LOCK_IF_FREE, room_name=room_name):
+            return True, session
+        there = select(sessions.c.id).where(sessions.c.room_name == room_name)
+        return (await self._connection.execute(there)).first() is None, None
+
+    async def ours(self, room_names: list[str]) -> dict[str, UUID]:
+        """Those of the rooms that are ours, and whose sessions' rooms they are."""
+        query = select(sessions.c.room_name, sessions.c.id).where(sessions.c.room_name.in_(room_names))
+        return {row.room_name: row.id for row in await self._connection.execute(query)}
+
+    async def make_live(self, session_id: UUID, look_after: timedelta | None) -> bool:
+        """scheduled → live, and due for a look after so long; False when it was not scheduled."""
         change = update(sessions).where(sessions.c.id == session_id, sessions.c.status == SessionStatus.SCHEDULED)
         result = await self._connection.execute(
-            change.values(status=SessionStatus.LIVE, updated_at=func.now()).returning(sessions.c.id)
+            change.values(
+                status=SessionStatus.LIVE,
+                live_at=func.now(),
+                due_at=case((sessions.c.end_requested_at.is_(None), _from_now(look_after)), else_=sessions.c.due_at),
+                updated_at=func.now(),
+            ).returning(sessions.c.id)
         )
         return result.first() is not None
 
     async def give_back_scheduled(self, session_id: UUID) -> None:
-        change = update(sessions).where(sessions.c.id == session_id, sessions.c.status == SessionStatus.LIVE)
-        await self._connection.execute(change.values(status=SessionStatus.SCHEDULED, updated_at=func.now()))
-
-    async def end(self, session_id: UUID) -> Session:
-        """The session as ended; one that had ended is left as it is."""
-        ended = sessions.c.status == SessionStatus.ENDED
-        change = update(sessions).where(sessions.c.id == session_id)
-        change = change.values(
-            status=SessionStatus.ENDED,
-            ends_at=func.coalesce(sessions.c.ends_at, func.now()),
-            updated_at=case((ended, sessions.c.updated_at), else_=func.now()),
+        """live → scheduled; looked at again when its start is far behind."""
+        change = update(sessions).where(
+            sessions.c.id == session_id,
+            sessions.c.status == SessionStatus.LIVE,
+            sessions.c.end_requested_at.is_(None),
         )
-        session = await self._one(change.returning(*COLUMNS))
+        await self._connection.execute(
+            change.values(
+                status=SessionStatus.SCHEDULED, live_at=None, due_at=sessions.c.starts_at, updated_at=func.now()
+            )
+        )
+
+    async def look_again(self, session_id: UUID, at: datetime) -> None:
+        """A live session is due by then."""
+        change = update(sessions).where(
+            sessions.c.id == session_id,
+            sessions.c.status == SessionStatus.LIVE,
+            sessions.c.end_requested_at.is_(None),
+            or_(sessions.c.due_at.is_(None), sessions.c.due_at > at),
+        )
+        await self._connection.execute(change.values(due_at=at))
+
+    async def request_end(
+        self, session_id: UUID, lease: timedelta, closing: timedelta | None, as_of: datetime | None = None
+    ) -> Session:
+        """Commits to ending the session, as of now or `as_of`, and to removing its room after the closing time, if
+        there is one; what was asked for before, and is earlier, stays."""
+        closes_at = None if closing is None else func.least(sessions.c.closes_at, CLOCK + closing)
+        session = await self._one(
+            update(sessions)
+            .where(sessions.c.id == session_id)
+            .values(
+                end_requested_at=func.coalesce(sessions.c.end_requested_at, as_of, func.now()),
+                closes_at=sessions.c.closes_at if closes_at is None else closes_at,
+                due_at=CLOCK + lease,
+                attempts=0,
+            )
+            .returning(*COLUMNS)
+        )
         assert session is not None
         return session
 
-    async def request_delete(self, session_id: UUID) -> None:
-        await self._connection.execute(
+    async def end(self, session_id: UUID) -> Session:
+        """The session as ended, as of when that was asked for, and due when its room is to be removed. One that had
+        ended is left as it is."""
+        open_still = sessions.c.ends_at.is_(None)
+        session = await self._one(
             update(sessions)
             .where(sessions.c.id == session_id)
-            .values(delete_requested_at=func.coalesce(sessions.c.delete_requested_at, func.now()))
+            .values(
+                status=SessionStatus.ENDED,
+                ends_at=func.coalesce(sessions.c.ends_at, sessions.c.end_requested_at),
+                due_at=case((open_still, sessions.c.closes_at), else_=sessions.c.due_at),
+                attempts=case((open_still, 0), else_=sessions.c.attempts),
+                updated_at=case((open_still, func.now()), else_=sessions.c.updated_at),
+            )
+            .returning(*COLUMNS)
         )
+        assert session is not None
+        return session
 
-    async def room_deleted(self, session_id: UUID, for_good_after: timedelta) -> None:
-        """The deletion is finished, unless the room was made so lately that a first request to make it, sent again
-        since, may yet make it once more. Then the deletion stays asked for, and is done again."""
-        settled = sessions.c.room_created_at <= func.now() - for_good_after
+    async def room_deleted(self, session_id: UUID, settled_after: timedelta) -> None:
+        """The room is removed for good, unless it was made so lately that a first request to make it, sent again since,
+        may yet make it once more: then it is removed again."""
+        settled = sessions.c.room_created_at <= func.now() - settled_after
         await self._connection.execute(
             update(sessions)
-            .where(sessions.c.id == session_id, settled)
-            .values(room_deleted_at=func.coalesce(sessions.c.room_deleted_at, func.now()))
+            .where(sessions.c.id == session_id, sessions.c.room_deleted_at.is_(None))
+            .values(
+                room_deleted_at=case((settled, func.now())),
+                due_at=case((settled, None), else_=CLOCK + settled_after),
+            )
         )
-
-    async def undeleted(self, older_than: timedelta) -> list[Session]:
-        """Sessions whose deletion was asked for so long ago that no call can still be working on it."""
-        due = and_(
-            VISIBLE,
-            sessions.c.room_deleted_at.is_(None),
-            sessions.c.delete_requested_at <= func.now() - older_than,
-        )
-        return await self._all(select(*COLUMNS).where(due).order_by(sessions.c.delete_requested_at).limit(100))
 
     async def _one(self, statement: object, **values: object) -> Session | None:
         row = (await self._connection.execute(statement, values)).first()  # type: ignore[call-overload]
         return None if row is None else Session(*row)
 
-    async def _all(self, statement: object, **values: object) -> list[Session]:
-        rows = await self._connection.execute(statement, values)  # type: ignore[call-overload]
-        return [Session(*row) for row in rows]
+
+def _from_now(pause: timedelta | None) -> ColumnElement[datetime] | None:
+    return None if pause is None else CLOCK + pause

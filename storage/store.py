@@ -1,19 +1,23 @@
 """The way into PostgreSQL: `async with store.transaction() as tx`, and then verbs in our language."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import waiting
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.batching import Batcher
-from storage.errors import translated
+from storage.chores import Chores
+from storage.errors import StorageConflict, translated
 from storage.hot import HotStatements
 from storage.inbox import Inbox
+from storage.meetings import Meetings
 from storage.participants import Participants
+from storage.queue import Queue
 from storage.recordings import Recordings
 from storage.sessions import Sessions
 
@@ -31,7 +35,11 @@ LIVENESS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-BECOME_LEADER = "SELECT pg_try_advisory_lock(300851797)"
+REPEATS = 5
+"""How often a transaction is tried that PostgreSQL undid for the sake of another one."""
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _Connection(psycopg.AsyncConnection[Any]):
@@ -51,7 +59,10 @@ class Transaction:
         self.sessions = Sessions(connection)
         self.recordings = Recordings(connection)
         self.participants = Participants(connection)
+        self.meetings = Meetings(connection)
         self.inbox = Inbox(connection)
+        self.chores = Chores(connection)
+        self.queue = Queue(connection)
         self._connection = connection
 
     @asynccontextmanager
@@ -71,6 +82,8 @@ class Store:
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions)
         """The write of everybody who joins."""
+        self.keep_event = Batcher(self._hot.keep)
+        """The write of each of Daily's events: (id, type, room name, body)."""
         self.sessions_of = self._hot.sessions_of
         """An instructor's; pages and long lists."""
 
@@ -88,20 +101,20 @@ class Store:
             async with self._autocommit.connect() as connection:
                 yield Transaction(connection)
 
-    @asynccontextmanager
-    async def leadership(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-        """Gives a function that tells whether we are the one leader among all processes on this database. Who is stays
-        it until their block or their connection ends."""
-        with translated():
-            async with await self._connect() as connection:
-                await connection.set_autocommit(True)
-
-                async def leads() -> bool:
-                    with translated():
-                        row = await (await connection.execute(BECOME_LEADER)).fetchone()
-                        return bool(row and row[0])
-
-                yield leads
+    async def run(
+        self, step: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What the step does is one transaction, tried again when it and another one stood in each other's way. Raises
+        StorageUnavailable, StorageOverloaded."""
+        for attempt in range(1, REPEATS + 1):
+            try:
+                async with self.transaction() as tx:
+                    return await step(tx, *args, **kwargs)
+            except StorageConflict:
+                if attempt == REPEATS:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - no secret
+        raise AssertionError
 
     def _pool(self, size: int, **options: Any) -> AsyncEngine:
         return create_async_engine(

@@ -7,6 +7,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -14,7 +15,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON, TIMESTAMP
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 metadata = MetaData(
     naming_convention={
@@ -29,6 +30,20 @@ metadata = MetaData(
 def _time(name: str, *, required: bool = False, now: bool = False) -> Column:  # type: ignore[type-arg]
     default = func.now() if now else None
     return Column(name, TIMESTAMP(timezone=True, precision=3), nullable=not (required or now), server_default=default)
+
+
+def _due() -> list[Column]:  # type: ignore[type-arg]
+    """The row's place in the queue of what is due: when to look at it next, which is also the lease of whoever is at
+    work on it, by PostgreSQL's clock and to the microsecond, so that a lease is told from every other one; and how
+    often that was tried."""
+    return [
+        Column("due_at", TIMESTAMP(timezone=True)),
+        Column("attempts", Integer, nullable=False, server_default=text("0")),
+    ]
+
+
+def _due_index(name: str, where: str = "due_at IS NOT NULL") -> Index:
+    return Index(name, "due_at", postgresql_where=text(where))
 
 
 def _id() -> Column:  # type: ignore[type-arg]
@@ -53,12 +68,14 @@ sessions = Table(
     Column("max_participants", Integer),
     _time("created_at", now=True),
     _time("updated_at", now=True),
-    # Intents: what was asked and is not confirmed. A create is being worked on until lease_until.
     Column("idempotency_key", Text),
-    _time("lease_until"),
+    # Intents, what was asked and is not confirmed, beside what confirms each. `end_requested_at` becomes `ends_at`.
     _time("room_created_at"),
-    _time("delete_requested_at"),
+    _time("end_requested_at"),
+    _time("closes_at"),
     _time("room_deleted_at"),
+    _time("live_at"),
+    *_due(),
     CheckConstraint("status IN ('scheduled', 'live', 'ended')", "status"),
     CheckConstraint("(status = 'ended') = (ends_at IS NOT NULL)", "ended"),
     CheckConstraint("max_participants > 0", "max_participants"),
@@ -89,14 +106,10 @@ sessions = Table(
         ],
         postgresql_where=text("room_created_at IS NOT NULL"),
     ),
-    # The reconciler's unfinished creates and deletes.
-    Index(
-        "sessions_unconfirmed",
-        "id",
-        postgresql_where=text(
-            "room_created_at IS NULL OR (delete_requested_at IS NOT NULL AND room_deleted_at IS NULL)"
-        ),
-    ),
+    # What is due, in three lines, so that ten thousand rooms to be removed do not stand before the end of a class.
+    _due_index("sessions_due_ends", "end_requested_at IS NOT NULL AND ends_at IS NULL AND due_at IS NOT NULL"),
+    _due_index("sessions_due_closings", "ends_at IS NOT NULL AND due_at IS NOT NULL"),
+    _due_index("sessions_due", "end_requested_at IS NULL AND ends_at IS NULL AND due_at IS NOT NULL"),
 )
 
 participants = Table(
@@ -118,8 +131,8 @@ participants = Table(
     Index("participants_session_id_user_id", "session_id", "user_id", unique=True),
     # Queries by role, as documented.
     Index("participants_session_id_role", "session_id", "role"),
-    # A join names the user by Daily's id.
-    Index("participants_session_id_daily_user_id", "session_id", "daily_user_id", unique=True),
+    # A join names the user by Daily's id. Not unique: an upsert can name one unique key only.
+    Index("participants_daily_user_id", "session_id", "daily_user_id"),
     # Pages of a session's participants.
     Index("participants_session_id_created_at", "session_id", "created_at", "id"),
 )
@@ -138,12 +151,26 @@ connections = Table(
     _time("polled_left_at"),
     # A participant's stays.
     Index("connections_session_id_daily_user_id", "session_id", "daily_user_id"),
-    # Rooms in which somebody still seems to be, or left nobody knows when.
-    Index(
-        "connections_open",
-        "session_id",
-        postgresql_where=text("left_at IS NULL AND (polled_left_at IS NULL OR polled_joined_at IS NULL)"),
-    ),
+    # Who is inside.
+    Index("connections_open", "session_id", postgresql_where=text("left_at IS NULL AND polled_left_at IS NULL")),
+)
+
+meetings = Table(
+    "meetings",
+    metadata,
+    # Daily's id of one call in a room, from the first join to the last leave.
+    Column("id", Text, primary_key=True),
+    _session_id(),
+    _time("started_at"),
+    _time("ended_at"),
+    # When its record at Daily was compared with what we were told, after its end.
+    _time("compared_at"),
+    *_due(),
+    # A session's meetings that are not compared yet.
+    Index("meetings_session_id", "session_id", postgresql_where=text("compared_at IS NULL")),
+    # Meetings that were under way when events were missing.
+    Index("meetings_ended_at", "ended_at"),
+    _due_index("meetings_due"),
 )
 
 recordings = Table(
@@ -151,6 +178,8 @@ recordings = Table(
     metadata,
     _id(),
     _session_id(),
+    # Under which Daily runs it: the id of the row that asked for it, or none for what was started inside the call.
+    Column("instance_id", Uuid),
     Column("recording_id", Text),
     Column("s3_key", Text),
     Column("duration", Integer),
@@ -163,33 +192,61 @@ recordings = Table(
     _time("settled_at"),
     _time("created_at", now=True),
     _time("updated_at", now=True),
-    # Intents: a start is being worked on until lease_until.
-    _time("lease_until"),
-    _time("stop_requested_at"),
+    # Until then a request to start it that was not answered may still take effect.
+    _time("in_doubt_until"),
+    *_due(),
     CheckConstraint("status IN ('processing', 'completed', 'failed')", "status"),
     CheckConstraint("duration >= 0", "duration"),
     # A session's recordings, newest first.
     Index("recordings_session_id", "session_id", text("created_at DESC")),
     # Daily's events and listings name a recording by its id there.
     Index("recordings_recording_id", "recording_id", unique=True),
-    # At most one running recording per session.
-    Index("recordings_running", "session_id", unique=True, postgresql_where=text("status = 'processing'")),
-    # The reconciler's unfinished recordings.
-    Index("recordings_unsettled", "created_at", postgresql_where=text("settled_at IS NULL")),
+    # At most one running recording of ours per session.
+    Index(
+        "recordings_running",
+        "session_id",
+        unique=True,
+        postgresql_where=text("status = 'processing' AND instance_id IS NOT NULL"),
+    ),
+    # What is due: starts of which it is not known what came, before all that waits for files.
+    _due_index("recordings_due_starts", "recording_id IS NULL AND due_at IS NOT NULL"),
+    _due_index("recordings_due", "recording_id IS NOT NULL AND due_at IS NOT NULL"),
 )
 
-webhook_events = Table(
-    "webhook_events",
+daily_events = Table(
+    "daily_events",
     metadata,
     Column("id", Text, primary_key=True),
     Column("type", Text, nullable=False),
-    Column("body", JSON, nullable=False),
+    # Which room it is about; none where the event does not say, until that has been found out.
+    Column("room_name", Text),
+    Column("body", LargeBinary, nullable=False),
     _time("received_at", now=True),
-    _time("applied_at"),
+    # No longer due: applied, unless it has an error, with which it was given up.
+    Column("due_at", TIMESTAMP(timezone=True), server_default=func.clock_timestamp()),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("error", Text),
-    # Events that could not be applied yet.
-    Index("webhook_events_unapplied", "received_at", postgresql_where=text("applied_at IS NULL")),
+    _due_index("daily_events_due"),
+    # One room's events that wait.
+    Index("daily_events_room_name", "room_name", postgresql_where=text("due_at IS NOT NULL")),
     # What is old enough to be removed.
-    Index("webhook_events_received_at", "received_at"),
+    Index("daily_events_received_at", "received_at"),
+)
+
+chores = Table(
+    "chores",
+    metadata,
+    # What must be done once in the deployment, whatever number of processes it has.
+    Column("id", Text, primary_key=True),
+    # Until when the chore has seen to everything.
+    _time("done_until"),
+    *_due(),
+)
+
+daily_domains = Table(
+    "daily_domains",
+    metadata,
+    # Which account at Daily, told without its key.
+    Column("account", Text, primary_key=True),
+    Column("domain_id", Text, nullable=False),
 )

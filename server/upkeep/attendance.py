@@ -1,66 +1,99 @@
-"""Who was in the room, where the events that told of it were lost: Daily's own records of meetings know."""
+"""Who was in the room, where events that told of it were lost: Daily's own records of meetings know.
 
-from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Any
+Each meeting is compared once, after its end; those that nobody told us of are found in Daily's list of what has begun
+lately."""
 
-from server.daily.client import MAX_PAGES, PAGE, Daily, time_of
-from storage.model import Connection, Session
-from storage.store import Store
+import logging
+from datetime import datetime, timedelta
+from uuid import UUID
 
-ROOMS_PER_PASS = 10
-"""Rooms in which somebody still seems to be that one pass asks Daily about."""
+from server.daily.model import MeetingRecord
+from server.usecases import room_events, rules
+from server.usecases.service import Service
+from storage.model import Chore, Connection, Meeting, Session
+from storage.store import Transaction
 
+logger = logging.getLogger(__name__)
 
-async def untold(store: Store, daily: Daily, since: datetime) -> AsyncIterator[tuple[Session, Connection]]:
-    """Stays of which Daily's records know more than we were told: in meetings that began after `since`, and in some of
-    the rooms in which somebody still seems to be."""
-    async for meeting in _meetings(daily, since):
-        async for found in _compare(store, meeting):
-            yield found
-    async with store.statement() as tx:
-        rooms = await tx.participants.rooms_with_open_stays(ROOMS_PER_PASS)
-    for room_name in rooms:
-        for meeting in await daily.meetings(room_name=room_name):
-            async for found in _compare(store, meeting):
-                yield found
-
-
-async def write(store: Store, session: Session, stay: Connection) -> None:
-    async with store.transaction() as tx:
-        await tx.sessions.lock(session.room_name)
-        await tx.sessions.make_live(session.id)
-        await tx.recordings.keep_live(session.id)
-        await tx.participants.polled(session.id, stay)
+RECORD_GIVEN_UP = 6
+"""Looks after which Daily has no record of a meeting in which nobody stayed long enough."""
+PAUSE = timedelta(seconds=20)
+SWEEP = timedelta(seconds=60)
+"""How often Daily's list of meetings is read for those that began since."""
+OVERLAP = timedelta(minutes=5)
+"""How much of it is read again: a record may be late."""
+FIRST_LOOK_BACK = timedelta(hours=24)
 
 
-async def _meetings(daily: Daily, since: datetime) -> AsyncIterator[dict[str, Any]]:
-    after: str | None = None
-    for _ in range(MAX_PAGES):
-        page = await daily.meetings(since=since, after=after)
-        for meeting in page:
-            yield meeting
-        if len(page) < PAGE:
+async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelta | None:
+    record = await service.daily.meeting(meeting.id)
+    if record is None and attempts < RECORD_GIVEN_UP:
+        return PAUSE
+    if record is not None and record.ended_at is None:
+        await service.store.run(_write, meeting.session_id, record, service)
+        return PAUSE if meeting.ended_at is not None and attempts < RECORD_GIVEN_UP else None
+    if record is None:
+        await service.store.run(_give_up, meeting)
+    else:
+        await service.store.run(_write, meeting.session_id, record, service)
+    logger.info("done kind=%r id=%s attempts=%d", "meeting", meeting.id, attempts)
+    return None
+
+
+async def compare_room(service: Service, session: Session) -> None:
+    """All of the room's meetings that Daily has records of, as far as one page of them goes."""
+    records, _ = await service.daily.meetings(room_name=session.room_name)
+    for record in records:
+        await service.store.run(_write, session.id, record, service)
+
+
+async def sweep(service: Service, chore: Chore, attempts: int) -> timedelta:
+    """Finds meetings that no event told of. What it reads is what has begun lately, however much there is."""
+    now = rules.taken_at(chore)
+    since = (chore.done_until or now - FIRST_LOOK_BACK) - OVERLAP
+    cursor = None
+    while True:
+        records, cursor = await service.daily.meetings(since=since, after=cursor)
+        for session_id, record in await service.store.run(_untold, records):
+            await service.store.run(_write, session_id, record, service)
+            logger.info("done kind=%r id=%s", "untold meeting", record.id)
+        if cursor is None:
             break
-        after = str(page[-1]["id"])
+    await service.store.run(_swept, chore, now)
+    return SWEEP
 
 
-async def _compare(store: Store, meeting: dict[str, Any]) -> AsyncIterator[tuple[Session, Connection]]:
-    async with store.transaction() as tx:
-        session = await tx.sessions.by_name(str(meeting["room"]))
-        if session is None:
-            return
-        told = {stay.id: stay for stay in await tx.participants.stays(session.id)}
-    for person in meeting.get("participants", []):
-        stay = _stay(person, ongoing=bool(meeting["ongoing"]))
-        known = told.get(stay.id)
-        if known is None or known.joined_at is None or (stay.left_at is not None and known.left_at is None):
-            yield session, stay
+async def _untold(tx: Transaction, records: list[MeetingRecord]) -> list[tuple[UUID, MeetingRecord]]:
+    """Those in rooms of ours that we do not know of, or not that they have ended."""
+    ours = await tx.sessions.ours([record.room_name for record in records])
+    known = await tx.meetings.known([record.id for record in records])
+    return [
+        (ours[record.room_name], record)
+        for record in records
+        if record.room_name in ours
+        and (record.id not in known or (record.ended_at is not None and not known[record.id]))
+    ]
 
 
-def _stay(person: dict[str, Any], *, ongoing: bool) -> Connection:
-    """While the meeting goes on, Daily does not tell who has left it."""
-    id = str(person["participant_id"])
-    joined_at = float(person["join_time"])
-    left_at = None if ongoing else time_of(joined_at + float(person.get("duration") or 0))
-    return Connection(id, str(person.get("user_id") or id), time_of(joined_at), left_at)
+async def _write(tx: Transaction, session_id: UUID, record: MeetingRecord, service: Service) -> None:
+    session = rules.found(await tx.sessions.lock_by_id(session_id))
+    stays = [Connection(stay.connection_id, stay.user_id, stay.joined_at, stay.left_at) for stay in record.stays]
+    await room_events.come_alive(tx, session, service.lifetimes)
+    await tx.participants.recorded(session_id, stays)
+    await tx.meetings.seen(session_id, record.id, record.started_at, record.ended_at, PAUSE)
+    if record.ended_at is not None:
+        await tx.participants.meeting_ended(session_id, record.ended_at)
+        await tx.meetings.compared(record.id, record.ended_at)
+    await room_events.perhaps_empty(tx, session, service.lifetimes)
+
+
+async def _give_up(tx: Transaction, meeting: Meeting) -> None:
+    """Nobody stayed long enough for a record: its end, as far as we were told, is that of every stay."""
+    await tx.sessions.lock_by_id(meeting.session_id)
+    if meeting.ended_at is not None:
+        await tx.participants.meeting_ended(meeting.session_id, meeting.ended_at)
+        await tx.meetings.compared(meeting.id, meeting.ended_at)
+
+
+async def _swept(tx: Transaction, chore: Chore, until: datetime) -> None:
+    await tx.chores.done(chore.id, until)

@@ -4,17 +4,20 @@ from datetime import datetime
 from uuid import UUID
 
 from server.caller import Caller
-from server.daily.client import Daily, user_id
+from server.daily.client import user_id
 from server.usecases import rules
+from server.usecases.service import Service
 from storage.model import Participant
-from storage.store import Store
+from storage.store import Transaction
+
+Cursor = tuple[datetime, UUID]
 
 
-async def issue_token(store: Store, daily: Daily, caller: Caller, room_name: str) -> str:
+async def issue_token(service: Service, caller: Caller, room_name: str) -> str:
     """Records the caller as a participant and returns a meeting token for Daily."""
     user = user_id(caller.id)
-    admission = rules.may_join(await store.admission((room_name, caller.id, user, caller.role)), room_name)
-    return await daily.meeting_token(
+    admission = rules.may_join(await service.store.admission((room_name, caller.id, user, caller.role)), room_name)
+    return await service.daily.meeting_token(
         room_name,
         user=user,
         name=caller.name,
@@ -25,9 +28,14 @@ async def issue_token(store: Store, daily: Daily, caller: Caller, room_name: str
 
 
 async def of_session(
-    store: Store, caller: Caller, room_name: str, limit: int | None, after: tuple[datetime, UUID] | None
+    service: Service, caller: Caller, room_name: str, limit: int | None, after: Cursor | None
 ) -> list[Participant]:
-    async with store.transaction() as tx:
-        session = rules.found(await tx.sessions.by_name(room_name))
-        rules.owns(caller, session, "list participants of")
-        return await tx.participants.of_session(session.id, limit, after)
+    return await service.store.run(_of_session, caller, room_name, limit, after)
+
+
+async def _of_session(
+    tx: Transaction, caller: Caller, room_name: str, limit: int | None, after: Cursor | None
+) -> list[Participant]:
+    session = rules.found(await tx.sessions.by_name(room_name))
+    rules.owns(caller, session, "list participants of")
+    return await tx.participants.of_session(session.id, limit, after)

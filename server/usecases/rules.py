@@ -1,6 +1,7 @@
 """Pure decisions: no I/O, no waiting, the time passed in. They return quietly or raise."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from server import deadline
@@ -8,7 +9,9 @@ from server.caller import Caller
 from server.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from storage.model import (
     Admission,
+    Chore,
     NewSession,
+    Occupancy,
     Participant,
     Recording,
     RecordingStatus,
@@ -19,10 +22,86 @@ from storage.model import (
 
 S = TypeVar("S", Session, SessionRow)
 
-LEASE = timedelta(seconds=deadline.CALL + 2)
-"""How long a call may work on a create or a start before another may go on with it: longer than any call takes."""
+LEASE = timedelta(seconds=deadline.WORK + 2)
+"""How long whoever began may work on something before another may go on with it: longer than any work takes."""
 LATE = timedelta(seconds=6)
 """How long after it was given up a request may still take effect at Daily."""
+LAST_RESORT = timedelta(days=1)
+"""After the latest end that the rules allow, Daily removes the room by itself."""
+LOST_LEAVE = 4
+"""Daily is asked who is in a room that seems to be occupied after so many empty timeouts: a leave may have been lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """The rules by which a class ends by itself; None switches one off."""
+
+    empty: timedelta | None = None
+    no_show: timedelta | None = None
+    max_duration: timedelta | None = None
+    closing: timedelta | None = None
+
+    @property
+    def first_look(self) -> timedelta | None:
+        """After which a session that has become live is looked at."""
+        return min((rule for rule in (self.empty, self.max_duration) if rule is not None), default=None)
+
+    def room_expires_at(self, session: Session) -> datetime | None:
+        if self.no_show is None or self.max_duration is None or self.closing is None:
+            return None
+        return planned(session) + self.no_show + self.max_duration + self.closing + LAST_RESORT
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The session is to end, as of then."""
+
+    as_of: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """There is nothing to do before then."""
+
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskWhoIsThere:
+    """What we were told is not enough to decide."""
+
+
+def taken_at(item: Session | Recording | Chore) -> datetime:
+    """When upkeep took an item, by PostgreSQL's clock."""
+    assert item.due_at is not None
+    return item.due_at - LEASE
+
+
+def planned(session: Session) -> datetime:
+    """When it was to start; a session may be created for a time that has passed."""
+    return max(session.starts_at, session.created_at)
+
+
+def next_step(session: Session, room: Occupancy, lifetimes: Lifetimes, now: datetime) -> End | Look | AskWhoIsThere:
+    """What a session needs whose end nobody asked for."""
+    if session.status == SessionStatus.SCHEDULED:
+        if lifetimes.no_show is None:
+            return Look(None)
+        at = planned(session) + lifetimes.no_show
+        return End(now, "nobody came") if at <= now else Look(at)
+    live_at = session.live_at or session.created_at
+    longest = None if lifetimes.max_duration is None else live_at + lifetimes.max_duration
+    if longest is not None and longest <= now:
+        return End(now, "it was live for too long")
+    if lifetimes.empty is None:
+        return Look(longest)
+    look = live_at + lifetimes.empty if room.inside else empty_since(session, room) + lifetimes.empty
+    return AskWhoIsThere() if look <= now else Look(min(look, longest or look))
+
+
+def empty_since(session: Session, room: Occupancy) -> datetime:
+    return room.last_left_at or session.live_at or session.created_at
 
 
 def found(session: S | None) -> S:
@@ -32,7 +111,7 @@ def found(session: S | None) -> S:
 
 
 def recorded(recording: Recording | None) -> Recording:
-    if recording is None:
+    if recording is None or recording.recording_id is None:
         raise NotFound("This session has not been recorded", "RECORDING_NOT_FOUND")
     return recording
 
@@ -54,14 +133,14 @@ def may_watch(caller: Caller, session: Session, participant: Participant | None)
 def may_record(session: Session) -> None:
     if not session.recording_enabled:
         raise FailedPrecondition("Recording is not enabled for this session", "RECORDING_NOT_ENABLED")
-    if session.status == SessionStatus.ENDED or session.delete_requested_at is not None:
+    if session.end_requested_at is not None:
         raise ended()
 
 
 def may_join(admission: Admission | None, room_name: str) -> Admission:
     if admission is None:
         raise NotFound("Session not found", "SESSION_NOT_FOUND")
-    if admission.status == SessionStatus.ENDED or admission.delete_requested_at is not None:
+    if admission.end_requested_at is not None:
         raise ended()
     if admission.was_kicked:
         raise PermissionDenied(f"Not authorized to join session:{room_name}")
@@ -73,7 +152,7 @@ def ended() -> FailedPrecondition:
 
 
 def same_request(session: Session, new: NewSession) -> None:
-    """A repeated create must ask for what the first one asked for."""
+    """A repeated create must ask for what the first one asked for, and before its session has ended."""
     first = NewSession(session.course_id, session.starts_at, session.recording_enabled, session.max_participants)
     if first != new:
         raise InvalidArgument(
@@ -81,8 +160,10 @@ def same_request(session: Session, new: NewSession) -> None:
             "Idempotency-Key",
             reason="IDEMPOTENCY_KEY_REUSED",
         )
+    if session.end_requested_at is not None:
+        raise ended()
 
 
-def is_over(recording: Recording, session: Session) -> bool:
-    """Whether a stop has nothing left to do."""
-    return recording.status != RecordingStatus.PROCESSING and session.status == SessionStatus.ENDED
+def is_undecided(recording: Recording) -> bool:
+    """Whether it is not known yet what came of its start."""
+    return recording.status == RecordingStatus.PROCESSING and recording.recording_id is None

@@ -1,4 +1,4 @@
-"""Use cases of sessions: load, decide, save. What changes Daily commits the intent first and the outcome after."""
+"""Use cases of sessions. What changes Daily commits the intent first and the outcome after."""
 
 import asyncio
 import secrets
@@ -6,93 +6,97 @@ from datetime import datetime
 from uuid import UUID
 
 from server.caller import Caller
-from server.daily.client import Daily
-from server.errors import Unavailable
-from server.usecases import rules
+from server.errors import ServiceError, Unavailable
+from server.usecases import ending, rules
+from server.usecases.service import POLL_INTERVAL, Service
 from storage.model import NewSession, Session, SessionRow
-from storage.store import Store
-
-POLL_INTERVAL = 0.1
-"""Seconds between looks at what another call is doing."""
+from storage.store import Transaction
 
 
-async def create(store: Store, daily: Daily, caller: Caller, new: NewSession, key: str | None) -> Session:
+async def create(service: Service, caller: Caller, new: NewSession, key: str | None) -> Session:
     while True:
-        async with store.transaction() as tx:
-            claimed = await tx.sessions.claim(new, _room_name(), caller.id, key, rules.LEASE)
-            other = await tx.sessions.by_key(caller.id, key) if key and claimed is None else None
-        if claimed is not None:
-            rules.same_request(claimed, new)
-            return await _make_room(store, daily, claimed)
-        if other is not None:
-            rules.same_request(other, new)
-            if other.room_created_at is not None:
-                return other
+        session, ours = await service.store.run(_claim, caller, new, key)
+        if session.room_created_at is not None:
+            return session
+        if ours or ("create", session.id) in service.works:
+            return await service.see_through("create", session, lambda: _make_room(service, session))
         await asyncio.sleep(POLL_INTERVAL)
 
 
-async def _make_room(store: Store, daily: Daily, session: Session) -> Session:
+async def _claim(tx: Transaction, caller: Caller, new: NewSession, key: str | None) -> tuple[Session, bool]:
+    """The session, and whether it is ours to make its room."""
+    claimed = await tx.sessions.claim(new, f"ls-{secrets.token_urlsafe(16)}", caller.id, key, rules.LEASE)
+    if claimed is not None:
+        return claimed, True
+    assert key is not None
+    first = await tx.sessions.by_key(caller.id, key)
+    if first is None:
+        raise Unavailable("the creation under this key was taken back just now")
+    rules.same_request(first, new)
+    taken_over = await tx.sessions.take_over(first.id, rules.LEASE, put_off_by=rules.LATE)
+    return taken_over or first, taken_over is not None
+
+
+async def _make_room(service: Service, session: Session) -> Session:
     try:
-        await daily.create_room(
-            session.room_name, max_participants=session.max_participants, recording=session.recording_enabled
+        await service.daily.create_room(
+            session.room_name,
+            max_participants=session.max_participants,
+            recording=session.recording_enabled,
+            expires_at=service.lifetimes.room_expires_at(session),
         )
-    except Unavailable:  # also a refusal: what was sent before it may yet have its effect
-        async with store.transaction() as tx:
-            await tx.sessions.release(session.id)
+    except ServiceError:  # also a refusal: what was sent before it may yet have its effect
+        await service.store.run(_take_back_later, session)
         raise
-    async with store.transaction() as tx:
-        confirmed = await tx.sessions.confirm_room(session.id)
+    confirmed = await service.store.run(_confirm_room, session, service)
     if confirmed is None:
         raise Unavailable("the creation took so long that it was given up")
     return confirmed
 
 
-async def get(store: Store, room_name: str) -> SessionRow:
-    return rules.found(await store.session(room_name))
+async def _confirm_room(tx: Transaction, session: Session, service: Service) -> Session | None:
+    return await tx.sessions.confirm_room(session.id, service.lifetimes.no_show)
+
+
+async def _take_back_later(tx: Transaction, session: Session) -> None:
+    await tx.queue.put_off(session, rules.LATE)
+
+
+async def take_back(service: Service, session: Session) -> None:
+    """Gives up a creation that nobody works on any more."""
+    if await service.store.run(_take_back, session):
+        await service.daily.delete_room(session.room_name)
+        await service.store.run(_drop, session)
+
+
+async def _take_back(tx: Transaction, session: Session) -> bool:
+    return session.closes_at is not None or await tx.sessions.take_back(session.id, session.due_at)
+
+
+async def _drop(tx: Transaction, session: Session) -> None:
+    await tx.sessions.drop(session.id)
+
+
+async def get(service: Service, room_name: str) -> SessionRow:
+    return rules.found(await service.store.session(room_name))
 
 
 async def of_instructor(
-    store: Store, instructor_id: str, limit: int | None, after: tuple[datetime, UUID] | None
+    service: Service, instructor_id: str, limit: int | None, after: tuple[datetime, UUID] | None
 ) -> list[SessionRow]:
-    return await store.sessions_of(instructor_id, limit, after)
+    return await service.store.sessions_of(instructor_id, limit, after)
 
 
-async def delete(store: Store, daily: Daily, caller: Caller, room_name: str) -> Session:
-    async with store.transaction() as tx:
-        session = rules.found(await tx.sessions.lock(room_name))
-        rules.owns(caller, session, "delete")
-        if session.room_deleted_at is None:
-            await tx.sessions.request_delete(session.id)
+async def delete(service: Service, caller: Caller, room_name: str) -> Session:
+    session = await service.store.run(_ask_to_delete, caller, room_name)
     if session.room_deleted_at is not None:
         return session
-    return await finish_delete(store, daily, session)
+    return await service.see_through("delete", session, lambda: ending.end_and_close(service, session))
 
 
-async def finish_delete(store: Store, daily: Daily, session: Session) -> Session:
-    """Does what a committed request to delete asked for; safe to repeat."""
-    async with store.statement() as tx:
-        running = await tx.recordings.running(session.id)
-    if running is not None:
-        await daily.stop_recording(session.room_name, running.id)
-    await daily.delete_room(session.room_name)
-    async with store.transaction() as tx:
-        await tx.sessions.lock(session.room_name)
-        running = await tx.recordings.running(session.id)
-        if running is not None and running.recording_id is not None:
-            await tx.recordings.complete(running.id)
-        await tx.sessions.room_deleted(session.id, rules.LATE)
-        return await tx.sessions.end(session.id)
-
-
-async def abandon(store: Store, daily: Daily, session: Session) -> None:
-    """Takes back a creation that nobody works on any more."""
-    async with store.transaction() as tx:
-        abandoned = await tx.sessions.abandon(session.id)
-    if abandoned:
-        await daily.delete_room(session.room_name)
-        async with store.transaction() as tx:
-            await tx.sessions.drop(session.id)
-
-
-def _room_name() -> str:
-    return f"ls-{secrets.token_urlsafe(16)}"
+async def _ask_to_delete(tx: Transaction, caller: Caller, room_name: str) -> Session:
+    session = rules.found(await tx.sessions.lock(room_name))
+    rules.owns(caller, session, "delete")
+    if session.room_deleted_at is not None:
+        return session
+    return await tx.sessions.request_end(session.id, rules.LEASE, closing=ending.AT_ONCE)

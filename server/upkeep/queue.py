@@ -1,0 +1,88 @@
+"""Works the queue of what is due, in every process: each takes its share, and none is needed.
+
+An item is a bulkhead: whatever it raises is logged, it is put off, and the next one goes on."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from server.daily.gateway import upkeep
+from server.errors import ServiceError
+from server.usecases import rules
+from server.usecases.service import Service
+from storage.errors import StorageError
+from storage.queue import Line
+from storage.store import Transaction
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between looks at a line."""
+AT_ONCE = 16
+"""Items of a line that a process works on at the same time: most of them wait for their turn at Daily."""
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+"""Seconds for which an item is put off that failed; doubled with each try."""
+
+Work = Callable[[Service, Any, int], Awaitable[timedelta | None]]
+"""Does what is due of an item that has been tried so often. Returns when it is due again: the pause, or None for not any
+more; where the work itself has moved the item on, neither counts."""
+
+
+async def run(service: Service, works: Mapping[Line, Work]) -> None:
+    """Until cancelled. Items that are being worked on are finished by `Works.drain`."""
+    async with asyncio.TaskGroup() as lines:
+        for line, work in works.items():
+            lines.create_task(_serve(service, line, work))
+
+
+async def _serve(service: Service, line: Line, work: Work) -> None:
+    busy: set[asyncio.Task[None]] = set()
+    while True:
+        taken = await _taken(service, line, AT_ONCE - len(busy))
+        for item, attempts in taken:
+            task = asyncio.create_task(_see_to(service, line, work, item, attempts))
+            busy.add(task)
+            task.add_done_callback(busy.discard)
+        if not taken or len(busy) == AT_ONCE:
+            await asyncio.wait([*busy, asyncio.create_task(asyncio.sleep(INTERVAL))], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _taken(service: Service, line: Line, items: int) -> list[tuple[Any, int]]:
+    if items == 0:
+        return []
+    try:
+        return await service.store.run(_take, line, items)
+    except StorageError as problem:
+        logger.warning("cannot see what is due in line %s: %s", line.value, problem)
+        return []
+
+
+async def _take(tx: Transaction, line: Line, items: int) -> list[tuple[Any, int]]:
+    return await tx.queue.take(line, items, rules.LEASE)
+
+
+async def _see_to(service: Service, line: Line, work: Work, item: Any, attempts: int) -> None:
+    """Never raises."""
+    try:
+        with upkeep():
+            pause = await service.works.finish((line.value, item.id), partial(work, service, item, attempts))
+    except (ServiceError, StorageError) as problem:
+        logger.warning("put off kind=%r id=%s attempts=%d: %s", line.value, item.id, attempts, problem)
+        pause = _pause(attempts)
+    except Exception:
+        logger.exception("put off kind=%r id=%s attempts=%d", line.value, item.id, attempts)
+        pause = _pause(attempts)
+    with suppress(StorageError):  # then the lease ends by itself
+        await service.store.run(_put_off, item, pause)
+
+
+async def _put_off(tx: Transaction, item: Any, pause: timedelta | None) -> None:
+    await tx.queue.put_off(item, pause)
+
+
+def _pause(attempts: int) -> timedelta:
+    return timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempts - 1, 10)))

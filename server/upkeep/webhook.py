@@ -1,0 +1,66 @@
+"""Daily's webhook, kept as it must be: at our url, with all events that we follow, and active.
+
+A domain may have other applications with webhooks of their own. Ours is known by its url, and nobody else's is touched."""
+
+import logging
+from datetime import datetime, timedelta
+
+from server.daily.client import DailyRefused
+from server.daily.events import EVENT_TYPES
+from server.daily.model import WebhookAtDaily
+from server.usecases import rules
+from server.usecases.service import Service
+from storage.model import Chore
+from storage.store import Transaction
+
+logger = logging.getLogger(__name__)
+
+PATH = "/webhooks/daily"
+LOOK = timedelta(seconds=30)
+"""How often it is looked at."""
+REFUSED = timedelta(minutes=5)
+"""After which it is tried again where Daily has no place for it."""
+
+
+async def keep(service: Service, chore: Chore, attempts: int, *, secret: str, url: str) -> timedelta:
+    ours, others = await _found(service, url)
+    if ours is not None and _is_right(ours):
+        await service.store.run(_seen_right, chore)
+        return LOOK
+    try:
+        await register(service, secret=secret, url=url)
+    except DailyRefused as refusal:
+        owners = ", ".join(webhook.url for webhook in others) or "none"
+        logger.error("Daily refuses our webhook (%s); other webhooks of the domain: %s", refusal.info, owners)
+        return REFUSED
+    logger.warning("put right kind='webhook' state=%s", "missing" if ours is None else ours.state)
+    await service.store.run(_events_were_missing, chore)
+    return LOOK
+
+
+async def register(service: Service, *, secret: str, url: str) -> None:
+    """Makes Daily send its events here; re-activates our webhook where there is one."""
+    ours, _ = await _found(service, url)
+    await service.daily.save_webhook(None if ours is None else ours.uuid, url=url, secret=secret, event_types=EVENT_TYPES)
+
+
+async def _found(service: Service, url: str) -> tuple[WebhookAtDaily | None, list[WebhookAtDaily]]:
+    webhooks = await service.daily.webhooks()
+    ours = next((webhook for webhook in webhooks if webhook.url == url), None)
+    return ours, [webhook for webhook in webhooks if webhook is not ours]
+
+
+def _is_right(webhook: WebhookAtDaily) -> bool:
+    return webhook.state == "ACTIVE" and webhook.event_types >= EVENT_TYPES
+
+
+async def _seen_right(tx: Transaction, chore: Chore) -> None:
+    await tx.chores.done(chore.id, rules.taken_at(chore))
+
+
+async def _events_were_missing(tx: Transaction, chore: Chore) -> None:
+    """Since it was last seen right: what they would have told is read from Daily's records."""
+    since = chore.done_until or rules.taken_at(chore)
+    await tx.meetings.compare_again(since - LOOK)
+    await tx.chores.look_back("meetings", since - LOOK)
+    await tx.chores.done(chore.id, rules.taken_at(chore))

@@ -1,0 +1,126 @@
+"""What Daily's events tell of a session's room, written down: in any order, and any number of times, the same events give
+the same rows."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from server.daily.client import DEFAULT_INSTANCE
+from server.daily.events import (
+    Event,
+    Joined,
+    Left,
+    MeetingEnded,
+    MeetingStarted,
+    RecordingFailed,
+    RecordingReady,
+    RecordingStarted,
+)
+from server.usecases import ending
+from server.usecases.recordings import OVERDUE
+from server.usecases.rules import Lifetimes
+from storage.model import Connection, RecordingStatus, Session
+from storage.store import Transaction
+
+RECORD_EXPECTED = timedelta(seconds=20)
+"""After which Daily has the record of a meeting that has ended."""
+END_EXPECTED = timedelta(seconds=60)
+"""After the last leave: by then the meeting's own end has been told, if it is told at all."""
+
+
+class NotYet(Exception):
+    """An event about something that an event still on its way will tell us of."""
+
+
+async def apply(
+    tx: Transaction, session: Session, events: Sequence[Event], lifetimes: Lifetimes, *, patient: bool
+) -> None:
+    """All of one session, which is locked. While `patient`, raises NotYet, and then nothing must be committed."""
+    stays = [_stay(event) for event in events if isinstance(event, Joined | Left)]
+    meetings = [event for event in events if isinstance(event, MeetingStarted | MeetingEnded)]
+    if stays or any(isinstance(event, MeetingStarted) for event in meetings):
+        await come_alive(tx, session, lifetimes)
+    if stays:
+        await tx.participants.told(session.id, stays)
+    for meeting in meetings:
+        await _meeting(tx, session, meeting)
+    if any(isinstance(event, Left | MeetingEnded) for event in events):
+        await perhaps_empty(tx, session, lifetimes)
+    for event in events:
+        match event:
+            case RecordingStarted():
+                await _recording_started(tx, session, event)
+            case RecordingReady():
+                await _recording_ready(tx, session, event, patient)
+            case RecordingFailed():
+                await _recording_failed(tx, session, event)
+
+
+async def come_alive(tx: Transaction, session: Session, lifetimes: Lifetimes) -> None:
+    """Somebody is, or was, in the room: the session stays live whatever becomes of a start."""
+    await tx.sessions.make_live(session.id, lifetimes.first_look)
+    await tx.recordings.keep_live(session.id)
+
+
+async def perhaps_empty(tx: Transaction, session: Session, lifetimes: Lifetimes) -> None:
+    """Where nobody is left in the room, as far as we were told: the session and its meeting are due."""
+    room = await tx.participants.occupancy(session.id)
+    if room.inside or room.last_left_at is None:
+        return
+    await tx.meetings.look_at(session.id, END_EXPECTED)
+    if lifetimes.empty is not None:
+        await tx.sessions.look_again(session.id, room.last_left_at + lifetimes.empty)
+
+
+def _stay(event: Joined | Left) -> Connection:
+    if isinstance(event, Joined):
+        stay = event.stay
+        return Connection(stay.connection_id, stay.user_id, stay.joined_at, None, event.is_owner)
+    return Connection(event.connection_id, event.user_id, event.joined_at, event.left_at, event.is_owner)
+
+
+async def _meeting(tx: Transaction, session: Session, event: MeetingStarted | MeetingEnded) -> None:
+    if isinstance(event, MeetingStarted):
+        await tx.meetings.seen(session.id, event.meeting_id, event.at, None, RECORD_EXPECTED)
+    else:
+        await tx.participants.meeting_ended(session.id, event.at)
+        await tx.meetings.seen(session.id, event.meeting_id, event.started_at, event.at, RECORD_EXPECTED)
+
+
+async def _recording_started(tx: Transaction, session: Session, event: RecordingStarted) -> None:
+    """The one event that names both the instance, which is the row that asked for it, and Daily's id."""
+    row = None if event.instance_id is None else await tx.recordings.by_id(event.instance_id)
+    if row is None or row.session_id != session.id:
+        await tx.recordings.add(session.id, None, event.recording_id, event.at, _look_after(session))
+    elif row.recording_id is None:
+        await tx.recordings.name(row.id, event.recording_id, event.at, _look_after(session))
+    elif row.recording_id != event.recording_id:
+        # Taken for ours from the list, or ended when a late request started another one.
+        if row.status == RecordingStatus.PROCESSING:
+            await tx.recordings.disown(row.id)
+        await tx.recordings.add(session.id, row.id, event.recording_id, event.at, _look_after(session))
+
+
+def _look_after(session: Session) -> timedelta:
+    """What starts in a session that has ended, or is about to, is looked at soon."""
+    return OVERDUE if session.end_requested_at is None else ending.FILE_EXPECTED
+
+
+async def _recording_ready(tx: Transaction, session: Session, event: RecordingReady, patient: bool) -> None:
+    recording = await tx.recordings.by_daily_id(event.recording_id)
+    if recording is None:
+        rows = await tx.recordings.of_session(session.id)
+        if patient and any(row.recording_id is None for row in rows):  # it may be that one's, as an event on its way will tell
+            raise NotYet("no recording of this session has that id")
+        await tx.recordings.add(session.id, None, event.recording_id, event.started_at or event.at, OVERDUE)
+        recording = await tx.recordings.by_daily_id(event.recording_id)
+    if recording is not None and recording.session_id == session.id:
+        await tx.recordings.finish(
+            recording.id, event.started_at, event.duration, event.s3_key, at=event.at, tolerance=ending.TOLERANCE
+        )
+
+
+async def _recording_failed(tx: Transaction, session: Session, event: RecordingFailed) -> None:
+    instance = None if event.instance_id == DEFAULT_INSTANCE else event.instance_id
+    for row in await tx.recordings.of_session(session.id):
+        if row.instance_id == instance and (instance or row.status == RecordingStatus.PROCESSING):
+            await tx.recordings.fail(row.id, event.reason, event.at)

@@ -1,0 +1,47 @@
+"""What every use case works with."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from server.daily.client import Daily
+from server.errors import ServiceError
+from server.usecases.rules import Lifetimes
+from server.works import Works
+from storage.errors import StorageError
+from storage.model import Recording, Session
+from storage.store import Store, Transaction
+
+T = TypeVar("T")
+
+POLL_INTERVAL = 0.1
+"""Seconds between looks at what another process is doing."""
+RETRY = timedelta(seconds=2)
+"""After which upkeep goes on with what a call could not finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    store: Store
+    daily: Daily
+    works: Works
+    lifetimes: Lifetimes
+
+    async def see_through(self, verb: str, item: Session | Recording, work: Callable[[], Awaitable[T]]) -> T:
+        """Does what a committed intent asks for, whoever still waits for it; upkeep goes on with what fails."""
+
+        async def attempt() -> T:
+            try:
+                return await work()
+            except (ServiceError, StorageError):
+                with suppress(StorageError):
+                    await self.store.run(_put_off, item)
+                raise
+
+        return await self.works.finish((verb, item.id), attempt)
+
+
+async def _put_off(tx: Transaction, item: Session | Recording) -> None:
+    await tx.queue.put_off(item, RETRY)

@@ -1,0 +1,44 @@
+"""What must be done once in the deployment, whatever number of processes it has, and what is kept with it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.queue import CLOCK
+from storage.tables import chores, daily_domains
+
+
+class Chores:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, ids: Iterable[str]) -> None:
+        """They are due from now on, unless they have been added before."""
+        values = [{"id": id, "due_at": None} for id in ids]
+        await self._connection.execute(insert(chores).on_conflict_do_nothing(), values)
+        await self._connection.execute(
+            update(chores).where(chores.c.id.in_(ids), chores.c.due_at.is_(None)).values(due_at=CLOCK)
+        )
+
+    async def done(self, id: str, until: datetime) -> None:
+        await self._connection.execute(update(chores).where(chores.c.id == id).values(done_until=until))
+
+    async def look_back(self, id: str, since: datetime) -> None:
+        """It is due, and what it has seen to since then must be seen to again."""
+        done_until = func.least(chores.c.done_until, since)
+        await self._connection.execute(
+            update(chores).where(chores.c.id == id).values(done_until=done_until, due_at=CLOCK)
+        )
+
+    async def domain(self, account: str) -> str | None:
+        """Daily's id of the account's domain, if it has been asked for before."""
+        query = select(daily_domains.c.domain_id).where(daily_domains.c.account == account)
+        return (await self._connection.execute(query)).scalar()
+
+    async def remember_domain(self, account: str, domain_id: str) -> None:
+        await self._connection.execute(
+            insert(daily_domains).values(account=account, domain_id=domain_id).on_conflict_do_nothing()
+        )

@@ -1,0 +1,103 @@
+"""What is due. A row with something to be done says in `due_at` when, by PostgreSQL's clock: set with the intent, moved
+on by each try, cleared by the outcome.
+
+Who takes an item moves its `due_at` to the end of their lease, and holds it as long as nobody has moved it again: a
+worker that was frozen, or that an intent of a caller has overtaken, cannot put the item off any more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, bindparam, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.model import Chore, Meeting, Recording, Session
+from storage.tables import chores, daily_events, meetings, recordings, sessions
+
+CLOCK = func.clock_timestamp()
+TABLE_OF = {Session: sessions, Recording: recordings, Meeting: meetings, Chore: chores}
+Item = Session | Recording | Meeting | Chore
+
+
+class Line(Enum):
+    """Where items stand, each line in the order in which they are due."""
+
+    ENDS = "end"
+    CLOSINGS = "closing"
+    SESSIONS = "session"
+    STARTS = "start"
+    RECORDINGS = "recording"
+    MEETINGS = "meeting"
+    CHORES = "chore"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many items of a line are due, and since when the first of them."""
+
+    line: str
+    items: int
+    since: datetime | None
+
+
+_asked = sessions.c.end_requested_at.is_not(None)
+_ended = sessions.c.ends_at.is_not(None)
+_LINES: dict[Line, tuple[type[Item], ColumnElement[bool]]] = {
+    Line.ENDS: (Session, and_(_asked, ~_ended)),
+    Line.CLOSINGS: (Session, _ended),
+    Line.SESSIONS: (Session, and_(~_asked, ~_ended)),
+    Line.STARTS: (Recording, recordings.c.recording_id.is_(None)),
+    Line.RECORDINGS: (Recording, recordings.c.recording_id.is_not(None)),
+    Line.MEETINGS: (Meeting, meetings.c.due_at.is_not(None)),
+    Line.CHORES: (Chore, chores.c.due_at.is_not(None)),
+}
+
+
+def _take(table: Table, noun: type[Item], stands_there: ColumnElement[bool]) -> Any:
+    due = (
+        select(table.c.id)
+        .where(stands_there, table.c.due_at <= CLOCK)
+        .order_by(table.c.due_at)
+        .limit(bindparam("items"))
+        .with_for_update(skip_locked=True, key_share=True)
+        .cte("due")
+    )
+    change = update(table).where(table.c.id == due.c.id)
+    change = change.values(due_at=CLOCK + bindparam("lease"), attempts=table.c.attempts + 1)
+    return change.returning(table.c.attempts, *(table.c[field.name] for field in fields(noun)))
+
+
+_TAKE: dict[Line, tuple[Callable[..., Item], Any]] = {
+    line: (noun, _take(TABLE_OF[noun], noun, stands_there)) for line, (noun, stands_there) in _LINES.items()
+}
+
+
+class Queue:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def take(self, line: Line, items: int, lease: timedelta) -> list[tuple[Any, int]]:
+        """What is due, longest first, and how often each has been tried: ours until the lease ends. What somebody has
+        locked is passed over."""
+        make, statement = _TAKE[line]
+        rows = await self._connection.execute(statement, {"items": items, "lease": lease})
+        return [(make(*noun), attempts) for attempts, *noun in rows]
+
+    async def put_off(self, item: Item, pause: timedelta | None) -> bool:
+        """It is due again after the pause, or no more; False when it is not ours any longer."""
+        table = TABLE_OF[type(item)]
+        change = update(table).where(table.c.id == item.id, table.c.due_at == item.due_at)
+        due_at = None if pause is None else CLOCK + pause
+        return (await self._connection.execute(change.values(due_at=due_at).returning(table.c.id))).first() is not None
+
+    async def waiting(self) -> list[Waiting]:
+        lines = [(line.value, TABLE_OF[noun], stands_there) for line, (noun, stands_there) in _LINES.items()]
+        lines.append(("event", daily_events, daily_events.c.due_at.is_not(None)))
+        found = []
+        for line, table, stands_there in lines:
+            query = select(func.count(), func.min(table.c.due_at)).where(stands_there, table.c.due_at <= CLOCK)
+            items, since = (await self._connection.execute(query)).one()
+            found.append(Waiting(line, items, since))
+        return found
