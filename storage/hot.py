@@ -1,21 +1,21 @@
-"""The statements of a class's start, by psycopg alone and on connections of their own: what pool and SQLAlchemy do
-around a statement costs a lone call as much as the statement does, and a list of a thousand sessions twice as much."""
+"""The statements of a class's start. Around a list of a thousand sessions SQLAlchemy would cost twice as much as the
+list does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from sqlalchemy import BigInteger, Select, Text, bindparam, cast, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
-from storage.errors import StorageOverloaded, translated
+from storage.errors import StorageOverloaded
 from storage.model import Admission, Role, SessionRow
 from storage.sessions import VISIBLE
+from storage.statements import Connect, Statements
 from storage.tables import sessions
 
 MAX_LISTS = 3
@@ -91,11 +91,9 @@ RETURNING id
 
 
 class HotStatements:
-    """All can be repeated, so a connection that was lost while nobody used it is replaced unseen."""
-
-    def __init__(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]) -> None:
-        self._connect = connect
-        self._spare: list[psycopg.AsyncConnection[Any]] = []
+    def __init__(self, connect: Connect) -> None:
+        self._statements = Statements(connect)
+        self._run = self._statements.run
         self._lists = asyncio.Semaphore(MAX_LISTS)
 
     async def sessions(self, room_names: list[str]) -> list[SessionRow | None]:
@@ -132,8 +130,7 @@ class HotStatements:
         return [None] * len(events)
 
     async def close(self) -> None:
-        for connection in self._spare:
-            await connection.close()
+        await self._statements.close()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -146,24 +143,3 @@ class HotStatements:
             yield
         finally:
             self._lists.release()
-
-    async def _run(self, statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        with translated():
-            while self._spare:
-                with suppress(psycopg.OperationalError):
-                    return await self._run_on(self._spare.pop(), statement, values)
-            connection = await self._connect()
-            await connection.set_autocommit(True)
-            return await self._run_on(connection, statement, values)
-
-    async def _run_on(
-        self, connection: psycopg.AsyncConnection[Any], statement: str, values: Mapping[str, object]
-    ) -> list[tuple[Any, ...]]:
-        """Keeps the connection unless anything went wrong on it."""
-        try:
-            rows = await (await connection.execute(statement.encode(), values)).fetchall()
-        except BaseException:
-            await connection.close()
-            raise
-        self._spare.append(connection)
-        return rows

@@ -250,3 +250,19 @@ daily_domains = Table(
     Column("account", Text, primary_key=True),
     Column("domain_id", Text, nullable=False),
 )
+
+daily_budgets = Table(
+    "daily_budgets",
+    metadata,
+    # A class of Daily's endpoints, and the moment of the next request to it that nobody has taken yet.
+    Column("class", Text, primary_key=True),
+    Column("free_at", TIMESTAMP(timezone=True), nullable=False),
+)
+
+daily_domains = Table(
+    "daily_domains",
+    metadata,
+    # Of Daily's address and API key, which shows nothing of the key.
+    Column("fingerprint", Text, primary_key=True),
+    Column("domain_id", Text, nullable=False),
+)

@@ -72,7 +72,7 @@ def test_only_the_settings_read_the_environment() -> None:
 
 
 def test_only_daily_knows_httpx() -> None:
-    assert who_imports("httpx") == {"server/daily/client.py"}
+    assert who_imports("httpx") == {"server/daily/gateway.py"}
 
 
 def test_only_the_storage_knows_the_database_and_its_tools() -> None:

@@ -1,317 +1,299 @@
-"""Daily.co: its REST API over httpx, and the meeting tokens that we sign ourselves. The only module that knows httpx.
+"""Daily.co's REST API in our words: rooms, who is inside, recordings, meetings, the webhook, meeting tokens.
 
-Every request is safe to send again (rooms by our name, recordings by our instanceId), so what fails in passing is
-retried, never beyond the deadline of the call at hand."""
+Every request but the start of a recording is safe to send again. All raise DailyRefused, DailyUnavailable and, where
+they read an answer, DailyUnreadable; StorageError when the budget of requests cannot be reached."""
 
-import asyncio
+import hashlib
+import re
 import time
-import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from typing import Any, TypeVar
+from uuid import UUID
 
-import httpx
-import jwt
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_exponential_jitter,
-)
-from tenacity.stop import stop_base
-
-from server import deadline
-from server.errors import Unavailable
+from server.daily import model, tokens
+from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
+from server.daily.gateway import RATES, Answer, Gateway, content, upkeep
+from server.daily.model import AccessLink, MeetingRecord, Present, RecordingAtDaily, Stay, WebhookAtDaily
+from server.daily.sharing import Sharing
+from server.daily.tokens import TOKEN_LIFETIME, user_id
+from server.daily.turns import Budget, Priority
+from server.daily.wire import Item, Unreadable, given_id, is_id, mapping, time_of
 from storage.model import Role
 
-REQUEST_TIMEOUT = 5.0
-ATTEMPTS = 4
-COMMIT_MARGIN = 0.3
-"""Seconds of a call that Daily may not use up, so that its outcome can still be committed."""
-START_PATIENCE = 4.0
-"""Seconds that a recording may need: for the first person to be seen in the room, and for its id to be listed."""
+__all__ = [  # what the floors above know of Daily, beside its events
+    "DEFAULT_INSTANCE",
+    "MAX_RECORDING",
+    "RATES",
+    "TOKEN_LIFETIME",
+    "AccessLink",
+    "Budget",
+    "Daily",
+    "DailyRefused",
+    "DailyUnavailable",
+    "DailyUnreadable",
+    "MeetingRecord",
+    "Present",
+    "RecordingAtDaily",
+    "Start",
+    "Stay",
+    "WebhookAtDaily",
+    "time_of",
+    "upkeep",
+    "user_id",
+]
+
+DEFAULT_INSTANCE = UUID("c3df927c-f738-4471-a2b7-066fa7e95a6b")
+"""The instance of a recording that was started by Daily's own button."""
 MAX_RECORDING = 6 * 3600
 """Seconds after which Daily ends a recording that nobody stopped."""
-TOKEN_LIFETIME = 6 * 3600
 PAGE = 100
-MAX_PAGES = 20
-"""Pages of a list that one look at it reads at most."""
-MAX_USER_ID = 36
-# Our ids longer than Daily's limit are replaced by a name-based UUID in this namespace.
-USER_IDS = uuid.UUID("6a7d9f2e-0f6b-5d0c-9c1e-5b1f6b0c2a44")
+CHUNK = 100
+"""People that Daily takes in one request."""
+MAX_LINKS = 10_000
+LINK_MARGIN = 60.0
+"""Seconds of an access link's life that whoever gets it has at least."""
+
+Noun = TypeVar("Noun")
+Piece = TypeVar("Piece")
 
 
-class DailyUnavailable(Unavailable):
-    """No answer, or none that says what happened: the request may or may not have had its effect."""
+class Start(Enum):
+    """What became of the request to record a room."""
 
-
-class DailyRefused(Unavailable):
-    """Daily said no, and nothing happened."""
-
-    unanswered: DailyUnavailable | None = None
-    """An earlier attempt, which may yet have its effect."""
-
-    def __init__(self, status: int, body: Any) -> None:
-        error = body if isinstance(body, dict) else {}
-        self.status = status
-        self.info = str(error.get("info") or error.get("error") or "")
-        super().__init__(f"Daily answered {status}: {self.info[:300]}")
-
-
-class NobodyInRoom(DailyRefused):
-    pass
-
-
-class _NotTaken(DailyUnavailable):
-    """The request has no effect: it was not sent, or Daily was too busy for it."""
-
-
-class _NotListed(DailyUnavailable):
-    pass
-
-
-class _InDoubt(DailyUnavailable):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class DailyRecording:
-    id: str
-    room_name: str
-    status: str
-    """`in-progress`, `finished` or `canceled`."""
-    started_at: datetime
-    duration: int | None
-    s3_key: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class AccessLink:
-    url: str
-    expires_at: datetime
-
-
-def user_id(id: str) -> str:
-    """The id under which Daily knows one of our users."""
-    return id if len(id) <= MAX_USER_ID else str(uuid.uuid5(USER_IDS, id))
-
-
-def time_of(seconds: float) -> datetime:
-    """Daily's unix seconds, cut to milliseconds."""
-    return datetime.fromtimestamp(int(float(seconds) * 1000 + 0.5) / 1000, UTC)
+    SENT = auto()
+    ACTIVE = auto()
+    """Something records already, which may be this very instance."""
+    OTHER_ACTIVE = auto()
+    """Another instance records, and the domain takes one a room."""
+    NOBODY = auto()
+    """Nobody is in the call, as far as Daily has noticed."""
 
 
 class Daily:
-    def __init__(self, api_url: str, api_key: str) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        api_key: str,
+        budget: Budget,
+        *,
+        recall_domain: Callable[[str], Awaitable[str | None]],
+        remember_domain: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        """`recall_domain` and `remember_domain` keep the domain's id by a fingerprint of address and key, beyond the
+        life of this process."""
         self._api_key = api_key
+        self._gateway = Gateway(api_url, api_key, budget)
+        self._send, self._get = self._gateway.send, self._gateway.get
+        self._fingerprint = hashlib.sha256(f"{api_url}\n{api_key}".encode()).hexdigest()[:32]
+        self._recall_domain, self._remember_domain = recall_domain, remember_domain
         self._domain_id: str | None = None
-        self._reading_domain = asyncio.Lock()
-        limits = httpx.Limits(max_connections=50, max_keepalive_connections=20)
-        headers = {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx.AsyncClient(base_url=api_url, headers=headers, limits=limits)
+        self._sharing = Sharing()
+        self._links: OrderedDict[str, tuple[AccessLink, float]] = OrderedDict()
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._gateway.close()
 
     # Rooms
 
-    async def create_room(self, name: str, *, max_participants: int | None, recording: bool) -> None:
+    async def create_room(
+        self, name: str, *, max_participants: int | None, recording: bool, expires_at: datetime | None
+    ) -> None:
         """A private room; that it exists already is as good."""
         properties: dict[str, Any] = {}
         if max_participants is not None:
             properties["max_participants"] = max_participants
         if recording:
             properties["enable_recording"] = "cloud"
+        if expires_at is not None:
+            properties["exp"] = int(expires_at.timestamp())
+        room = {"name": name, "privacy": "private", "properties": properties}
         try:
-            await self._send("POST", "/rooms", json={"name": name, "privacy": "private", "properties": properties})
+            await self._send("POST", "/rooms", Priority.CREATE, json=room)
         except DailyRefused as refusal:
             # Daily has no error of its own for a name in use, so we look.
             if refusal.status != 400 or not await self._exists(name):
                 raise
 
+    async def update_room(self, name: str, *, max_participants: int | None, recording: bool) -> bool:
+        """False when there is no such room."""
+        properties = {"max_participants": max_participants, "enable_recording": "cloud" if recording else None}
+        change = {"properties": properties}
+        answer = await self._send("POST", f"/rooms/{name}", Priority.CREATE, accept=(404,), json=change)
+        return answer.status_code != 404
+
     async def delete_room(self, name: str) -> None:
-        await self._send("DELETE", f"/rooms/{name}", accept=(404,))
+        """That there is none is as good. Whoever is inside may stay there: eject them first."""
+        await self._send("DELETE", f"/rooms/{name}", Priority.UPKEEP, endpoints="deletes", accept=(404,))
 
     async def _exists(self, name: str) -> bool:
-        return (await self._send("GET", f"/rooms/{name}", accept=(404,))).status_code == 200
+        return (await self._send("GET", f"/rooms/{name}", Priority.CREATE, accept=(404,))).status_code == 200
+
+    # Who is inside
+
+    async def presence(self, room_name: str) -> list[Present]:
+        """Daily may be half a minute late, and may know some who have gone."""
+        answer = await self._get(f"/rooms/{room_name}/presence", accept=(404,))
+        return [] if answer.status_code == 404 else model.readable("somebody present", _data(answer), model.present)
+
+    async def eject(self, room_name: str, connection_ids: Sequence[str] = (), user_ids: Sequence[str] = ()) -> None:
+        """Puts these connections and all of these users out; that they have gone is as good."""
+        whom = [{"ids": chunk} for chunk in _chunks(connection_ids)]
+        whom += [{"user_ids": chunk} for chunk in _chunks(user_ids)]
+        for body in whom:
+            await self._send("POST", f"/rooms/{room_name}/eject", Priority.STOP, accept=(404,), json=body)
+
+    async def update_permissions(self, room_name: str, permissions: Mapping[str, tuple[bool, bool]]) -> None:
+        """By connection id: whether its microphone and its camera are allowed."""
+        path = f"/rooms/{room_name}/update-permissions"
+        for chunk in _chunks(list(permissions.items())):
+            data = {
+                id: {"canSend": tokens.sends(mic_allowed=mic, camera_allowed=camera)} for id, (mic, camera) in chunk
+            }
+            await self._send("POST", path, Priority.STOP, accept=(404,), json={"data": data})
 
     # Recordings
 
-    async def start_recording(self, room_name: str, instance_id: uuid.UUID) -> None:
-        """Returns when Daily records under this instance, also when it did already. Raises NobodyInRoom; but no refusal
-        after a request that was not answered."""
+    async def start_recording(self, room_name: str, instance_id: UUID) -> Start:
+        """Asks once, for a repeated request that was taken would be another answer; only what certainly was not taken
+        is sent again. DailyUnavailable tells by `taken` whether Daily may record."""
         body = {"instanceId": str(instance_id), "type": "cloud", "maxDuration": MAX_RECORDING}
-        unanswered = None
-        async for attempt in _patiently(NobodyInRoom, _InDoubt):
-            with attempt:
-                try:
-                    await self._send("POST", f"/rooms/{room_name}/recordings/start", json=body)
-                except DailyRefused as refusal:
-                    unanswered = unanswered or refusal.unanswered
-                    if "has an active stream" in refusal.info:
-                        return
-                    if unanswered:
-                        raise _InDoubt(f"{refusal}, after {unanswered}") from None
-                    if refusal.status == 404:
-                        raise NobodyInRoom(404, {"info": refusal.info}) from None
-                    raise
+        path = f"/rooms/{room_name}/recordings/start"
+        try:
+            await self._send("POST", path, Priority.START, endpoints="starts", repeatable=False, json=body)
+        except DailyRefused as refusal:
+            if (start := _start_of(refusal)) is None:
+                raise
+            return start
+        return Start.SENT
 
-    async def find_recording(self, room_name: str, is_ours: Callable[[DailyRecording], bool]) -> DailyRecording:
-        """The newest recording of the room that `is_ours`, for which Daily may need a moment."""
-        async for attempt in _patiently(_NotListed):
-            with attempt:
-                for recording in await self.recordings(room_name=room_name):
-                    if is_ours(recording):
-                        return recording
-                raise _NotListed(f"Daily lists no new recording of {room_name}")
-        raise AssertionError
-
-    async def stop_recording(self, room_name: str, instance_id: uuid.UUID | None) -> bool:
+    async def stop_recording(self, room_name: str, instance_id: UUID | None) -> bool:
         """Whether there was anything to stop; without an instance, Daily's default one is meant."""
-        body = {} if instance_id is None else {"instanceId": str(instance_id)}
-        answer = await self._send("POST", f"/rooms/{room_name}/recordings/stop", json=body, accept=(400, 404))
-        return answer.status_code == 200
+        body = {} if instance_id in (None, DEFAULT_INSTANCE) else {"instanceId": str(instance_id)}
+        path = f"/rooms/{room_name}/recordings/stop"
+        answer = await self._send("POST", path, Priority.STOP, accept=(400, 404), json=body)
+        return answer.is_success
 
-    async def recordings(self, *, room_name: str | None = None, after: str | None = None) -> list[DailyRecording]:
-        """One page, newest first, from behind the recording `after`."""
-        query = {"limit": PAGE, "room_name": room_name, "starting_after": after}
-        answer = await self._send("GET", "/recordings", params=_given(query))
-        return [_recording(item) for item in answer.json()["data"]]
+    async def recordings(self, room_name: str) -> list[RecordingAtDaily]:
+        """The newest hundred of the room, newest first; one that has just begun may not be listed yet."""
+        answer = await self._get("/recordings", endpoints="recordings", limit=PAGE, room_name=room_name)
+        return model.readable("a recording", _data(answer), model.recording)
 
-    async def recording(self, recording_id: str) -> DailyRecording | None:
-        answer = await self._send("GET", f"/recordings/{recording_id}", accept=(404,))
-        return None if answer.status_code == 404 else _recording(answer.json())
+    async def recording(self, recording_id: str) -> RecordingAtDaily | None:
+        answer = await self._get(f"/recordings/{recording_id}", accept=(404,))
+        return None if answer.status_code == 404 else _one(answer, model.recording)
 
     async def access_link(self, recording_id: str) -> AccessLink:
-        answer = (await self._send("GET", f"/recordings/{recording_id}/access-link")).json()
-        return AccessLink(answer["download_link"], time_of(answer["expires"]))
+        """One and the same for all who ask, until shortly before it expires."""
+        link, good_until = self._links.get(recording_id, (None, 0.0))
+        if link is None or time.monotonic() > good_until:
+            answer = await self._get(f"/recordings/{recording_id}/access-link")
+            link = _one(answer, model.access_link)
+            self._links[recording_id] = link, time.monotonic() + _seconds_until(link.expires_at, answer) - LINK_MARGIN
+            self._links.move_to_end(recording_id)
+            if len(self._links) > MAX_LINKS:
+                self._links.popitem(last=False)
+        return link
 
-    # Meetings and webhooks
+    # Meetings
+
+    async def meeting(self, meeting_id: str) -> MeetingRecord | None:
+        answer = await self._get(f"/meetings/{meeting_id}", accept=(404,))
+        return None if answer.status_code == 404 else _one(answer, model.meeting)
 
     async def meetings(
         self, *, room_name: str | None = None, since: datetime | None = None, after: str | None = None
-    ) -> list[dict[str, Any]]:
-        """One page of Daily's records of who was in which room, newest first."""
+    ) -> tuple[list[MeetingRecord], str | None]:
+        """One page of Daily's records of who was in which room, newest first, of meetings that began after `since`,
+        from behind the cursor `after`; and the cursor of the next page."""
         start = None if since is None else int(since.timestamp())
-        query = {"limit": PAGE, "room": room_name, "timeframe_start": start, "starting_after": after}
-        answer = await self._send("GET", "/meetings", params=_given(query))
-        return list(answer.json()["data"])
+        answer = await self._get("/meetings", limit=PAGE, room=room_name, timeframe_start=start, starting_after=after)
+        items = _data(answer)
+        return model.readable("a meeting", items, model.meeting), _cursor(items)
 
-    async def webhooks(self) -> list[dict[str, Any]]:
-        return list((await self._send("GET", "/webhooks")).json())
+    # The webhook
 
-    async def save_webhook(self, id: str | None, webhook: dict[str, Any]) -> None:
-        """Creates the domain's webhook, or updates and re-activates the one with this id."""
-        await self._send("POST", "/webhooks" if id is None else f"/webhooks/{id}", json=webhook)
+    async def webhooks(self) -> list[WebhookAtDaily]:
+        """All of the domain, other applications' too."""
+        return model.readable("a webhook", _data(await self._get("/webhooks")), model.webhook)
+
+    async def save_webhook(self, uuid: str | None, *, url: str, secret: str, event_types: Collection[str]) -> None:
+        """Creates one, or updates and re-activates the one with this id. Daily calls the url before it answers."""
+        path = "/webhooks" if uuid is None else f"/webhooks/{uuid}"
+        body = {"url": url, "hmac": secret, "eventTypes": sorted(event_types)}
+        await self._send("POST", path, Priority.CREATE, json=body)
 
     # Meeting tokens
-
-    async def domain_id(self) -> str:
-        """Read once and kept: with it, tokens need no call to Daily."""
-        if self._domain_id is None:
-            async with self._reading_domain:
-                if self._domain_id is None:
-                    self._domain_id = str((await self._send("GET", "/")).json()["domain_id"])
-        return self._domain_id
 
     async def meeting_token(
         self, room_name: str, *, user: str, name: str, role: Role, mic_allowed: bool, camera_allowed: bool
     ) -> str:
         """A token as Daily itself would sign it, for this user id (inside Daily) and this room alone."""
-        now = int(time.time())
-        claims = {
-            "r": room_name,
-            "d": await self.domain_id(),
-            "ud": user,
-            "u": name,
-            "o": role is Role.INSTRUCTOR,
-            "iat": now,
-            "exp": now + TOKEN_LIFETIME,
-        }
-        if not (mic_allowed and camera_allowed):
-            sends = ["v", "sv"] * camera_allowed + ["a", "sa"] * mic_allowed
-            claims["p"] = {"cs": ",".join(sends) or False}
-        return jwt.encode(claims, self._api_key, algorithm="HS256")
-
-    # The wire
-
-    async def _send(self, method: str, path: str, *, accept: Iterable[int] = (), **request: Any) -> httpx.Response:
-        """The answer, if it is a success or one of `accept`. Raises DailyRefused, DailyUnavailable."""
-        retries = AsyncRetrying(
-            retry=retry_if_exception_type(DailyUnavailable),
-            wait=wait_exponential_jitter(multiplier=0.1, max=2, jitter=0.1),
-            stop=stop_after_attempt(ATTEMPTS) | _OutOfTime(),
-            reraise=True,
+        if self._domain_id is None:
+            self._domain_id = await self._sharing("domain", self._read_domain_id)
+        return tokens.signed(
+            self._api_key,
+            self._domain_id,
+            room_name,
+            user=user,
+            name=name,
+            is_owner=role is Role.INSTRUCTOR,
+            mic_allowed=mic_allowed,
+            camera_allowed=camera_allowed,
         )
-        unanswered = None
-        async for attempt in retries:
-            with attempt:
-                try:
-                    return await self._send_once(method, path, set(accept), request)
-                except _NotTaken:
-                    raise
-                except DailyUnavailable as problem:
-                    unanswered = problem
-                    raise
-                except DailyRefused as refusal:
-                    refusal.unanswered = unanswered
-                    raise
-        raise AssertionError
 
-    async def _send_once(self, method: str, path: str, accept: set[int], request: dict[str, Any]) -> httpx.Response:
-        timeout = min(REQUEST_TIMEOUT, deadline.remaining() - COMMIT_MARGIN)
-        if timeout <= 0:
-            raise _NotTaken(f"no time left for {method} {path}")
-        try:
-            answer = await self._http.request(method, path, timeout=timeout, **request)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _NotTaken(f"{method} {path}: {type(error).__name__}") from None
-        except httpx.HTTPError as error:
-            raise DailyUnavailable(f"{method} {path}: {type(error).__name__}") from None
-        if answer.is_success or answer.status_code in accept:
-            return answer
-        if answer.status_code == 429:
-            raise _NotTaken(f"{method} {path}: Daily answered 429")
-        if answer.status_code >= 500:
-            raise DailyUnavailable(f"{method} {path}: Daily answered {answer.status_code}")
-        raise DailyRefused(answer.status_code, _body(answer))
+    async def _read_domain_id(self) -> str:
+        """Asked of Daily once in the life of a key, so that tokens need no Daily."""
+        id = await self._recall_domain(self._fingerprint)
+        if id is None:
+            id = _one(await self._send("GET", "/", Priority.CREATE), lambda domain: given_id(domain, "domain_id"))
+            await self._remember_domain(self._fingerprint, id)
+        return id
 
 
-def _patiently(*errors: type[Exception]) -> AsyncRetrying:
-    """Retries for what Daily needs a moment to see, within START_PATIENCE and the deadline."""
-    wait = wait_exponential_jitter(multiplier=0.2, max=1, jitter=0.1)
-    stop = stop_before_delay(START_PATIENCE) | _OutOfTime()
-    return AsyncRetrying(retry=retry_if_exception_type(errors), wait=wait, stop=stop, reraise=True)
+def _start_of(refusal: DailyRefused) -> Start | None:
+    if "has an active stream" in refusal.info:
+        return Start.ACTIVE
+    if re.search(r"more than \d+ streaming instance", refusal.info):
+        return Start.OTHER_ACTIVE
+    if refusal.status == 404 and "hosting" in refusal.info:
+        return Start.NOBODY
+    return None
 
 
-class _OutOfTime(stop_base):
-    """Stops when the deadline would pass while waiting for the next attempt."""
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return deadline.remaining() - retry_state.upcoming_sleep < 2 * COMMIT_MARGIN
-
-
-def _recording(item: dict[str, Any]) -> DailyRecording:
-    duration = item.get("duration")
-    return DailyRecording(
-        id=str(item["id"]),
-        room_name=str(item.get("room_name", "")),
-        status=str(item.get("status", "in-progress")),
-        started_at=time_of(item["start_ts"]),
-        duration=None if duration is None else int(duration),
-        s3_key=item.get("s3key"),
-    )
-
-
-def _given(query: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in query.items() if value is not None}
-
-
-def _body(answer: httpx.Response) -> Any:
+def _one(answer: Answer, read: Callable[[Item], Noun]) -> Noun:
     try:
-        return answer.json()
-    except ValueError:
-        return None
+        return read(mapping(content(answer)))
+    except Unreadable as problem:
+        raise DailyUnreadable(f"Daily's answer of {answer.request.url.path} cannot be read: {problem}") from None
+
+
+def _data(answer: Answer) -> list[Any]:
+    """The items of a list, which stand alone or beside their total."""
+    body = content(answer)
+    items = body.get("data") if isinstance(body, dict) else body
+    if not isinstance(items, list):
+        raise DailyUnreadable(f"Daily's answer of {answer.request.url.path} is no list")
+    return items
+
+
+def _cursor(items: Sequence[object]) -> str | None:
+    """The id behind which the next page begins, when this one is full."""
+    ids = [item["id"] for item in items if isinstance(item, dict) and is_id(item.get("id"))]
+    return ids[-1] if len(items) >= PAGE and ids else None
+
+
+def _seconds_until(moment: datetime, answer: Answer) -> float:
+    """By the clock that answered, for ours may be another."""
+    try:
+        now = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):
+        now = time.time()
+    return moment.timestamp() - now
+
+
+def _chunks(items: Sequence[Piece]) -> Iterable[list[Piece]]:
+    return (list(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK))

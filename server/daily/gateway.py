@@ -1,0 +1,177 @@
+"""The one way to Daily: each request waits for its turn in the deployment's budget, is sent with the key, and is sent
+again where that is safe. Only here is httpx known."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity.stop import stop_base
+
+from server import deadline
+from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
+from server.daily.sharing import Sharing
+from server.daily.turns import COMMIT_MARGIN, Budget, Priority, Turns
+from storage.budgets import Rate
+
+REQUEST_TIMEOUT = 5.0
+ATTEMPTS = 4
+MAX_RETRY_AFTER = 30.0
+# Daily takes 100 requests in 5 s, 50 in 30 s, and 5 in 5 s. Of ours, any such time holds 94, 47 and 5, and no more than
+# Daily takes if some are a third of a second late: they do not arrive as evenly apart as they were sent.
+RATES = {
+    "default": Rate(interval=0.06, burst=10),
+    "deletes": Rate(interval=0.73, burst=5),
+    "recordings": Rate(interval=0.73, burst=5),
+    "starts": Rate(interval=1.1, burst=0),
+}
+
+Answer = httpx.Response
+
+_background: ContextVar[bool] = ContextVar("background", default=False)
+
+
+@contextmanager
+def upkeep() -> Iterator[None]:
+    """What is read inside comes after what callers read."""
+    token = _background.set(True)
+    try:
+        yield
+    finally:
+        _background.reset(token)
+
+
+class Gateway:
+    def __init__(self, api_url: str, api_key: str, budget: Budget) -> None:
+        limits = httpx.Limits(max_connections=50, max_keepalive_connections=20)
+        headers = {"Authorization": f"Bearer {api_key}"}
+        self._http = httpx.AsyncClient(base_url=api_url, headers=headers, limits=limits)
+        self._turns = {endpoints: Turns(endpoints, rate.interval, budget) for endpoints, rate in RATES.items()}
+        self._sharing = Sharing()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def get(
+        self, path: str, *, endpoints: str = "default", accept: tuple[int, ...] = (), **query: object
+    ) -> Answer:
+        """The answer, if it is a success or one of `accept`; one request for all who ask the same at one time. A query
+        of None is left out. Raises DailyRefused, DailyUnavailable."""
+        priority = Priority.UPKEEP if _background.get() else Priority.READ
+        params = {name: str(value) for name, value in query.items() if value is not None}
+
+        async def read() -> Answer:
+            return await self.send("GET", path, priority, endpoints=endpoints, accept=accept, params=params)
+
+        try:
+            async with asyncio.timeout(deadline.remaining() - COMMIT_MARGIN):
+                return await self._sharing((priority, path, *sorted(params.items())), read)
+        except TimeoutError:
+            raise DailyUnavailable(f"no answer to GET {path} in time", taken=False) from None
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        priority: Priority,
+        *,
+        endpoints: str = "default",
+        accept: tuple[int, ...] = (),
+        repeatable: bool = True,
+        **request: Any,
+    ) -> Answer:
+        """The answer, if it is a success or one of `accept`. What is not repeatable is sent again only where it
+        certainly was not taken. Raises DailyRefused, DailyUnavailable."""
+        retries = AsyncRetrying(
+            retry=retry_if_exception(_is_passing if repeatable else _is_not_taken),
+            wait=wait_exponential_jitter(multiplier=0.1, max=2, jitter=0.1),
+            stop=stop_after_attempt(ATTEMPTS) | _OutOfTime(),
+            reraise=True,
+        )
+        taken = False
+        async for attempt in retries:
+            with attempt:
+                try:
+                    return await self._send_in_turn(method, path, priority, endpoints, accept, request)
+                except DailyUnavailable as problem:
+                    taken = problem.taken = taken or problem.taken
+                    raise
+        raise AssertionError
+
+    async def _send_in_turn(
+        self,
+        method: str,
+        path: str,
+        priority: Priority,
+        endpoints: str,
+        accept: tuple[int, ...],
+        request: dict[str, Any],
+    ) -> Answer:
+        """In its next turn again when Daily had too much."""
+        turns = self._turns[endpoints]
+        while True:
+            sent_at = await turns.wait(priority)
+            answer = await self._send_once(method, path, request)
+            if answer.status_code == 429:
+                await turns.refused(sent_at, _retry_after(answer))
+                continue
+            turns.accepted()
+            if answer.is_success or answer.status_code in accept:
+                return answer
+            if answer.status_code >= 500:
+                raise DailyUnavailable(f"{method} {path}: Daily answered {answer.status_code}", taken=True)
+            raise DailyRefused(answer.status_code, _info(answer))
+
+    async def _send_once(self, method: str, path: str, request: dict[str, Any]) -> Answer:
+        timeout = min(REQUEST_TIMEOUT, deadline.remaining() - COMMIT_MARGIN)
+        if timeout <= 0:
+            raise DailyUnavailable(f"no time left for {method} {path}", taken=False)
+        try:
+            return await self._http.request(method, path, timeout=timeout, **request)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise DailyUnavailable(f"{method} {path}: {type(error).__name__}", taken=False) from None
+        except httpx.HTTPError as error:
+            raise DailyUnavailable(f"{method} {path}: {type(error).__name__}", taken=True) from None
+
+
+class _OutOfTime(stop_base):
+    """Stops when the deadline would pass while waiting for the next attempt."""
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return deadline.remaining() - retry_state.upcoming_sleep < 2 * COMMIT_MARGIN
+
+
+def content(answer: Answer) -> Any:
+    """Raises DailyUnreadable for what is no JSON."""
+    try:
+        return answer.json()
+    except (ValueError, RecursionError):
+        raise DailyUnreadable(f"Daily answered {answer.request.url.path} with something else than JSON") from None
+
+
+def _is_passing(problem: BaseException) -> bool:
+    return isinstance(problem, DailyUnavailable)
+
+
+def _is_not_taken(problem: BaseException) -> bool:
+    return isinstance(problem, DailyUnavailable) and not problem.taken
+
+
+def _retry_after(answer: Answer) -> float | None:
+    try:
+        seconds = float(answer.headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return seconds if 0 < seconds <= MAX_RETRY_AFTER else None
+
+
+def _info(answer: Answer) -> str:
+    """What Daily says of an error, whatever body it has."""
+    try:
+        body = answer.json()
+    except (ValueError, RecursionError):
+        return ""
+    return str(body.get("info") or body.get("error") or "")[:1000] if isinstance(body, dict) else ""
