@@ -1,4 +1,4 @@
-"""What must be done once in the deployment, whatever number of processes it has, and what is kept with it."""
+"""What must be done once in the deployment, whatever number of processes it has."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.queue import CLOCK
-from storage.tables import chores, daily_domains
+from storage.tables import chores
 
 
 class Chores:
@@ -31,14 +31,4 @@ class Chores:
         done_until = func.least(chores.c.done_until, since)
         await self._connection.execute(
             update(chores).where(chores.c.id == id).values(done_until=done_until, due_at=CLOCK)
-        )
-
-    async def domain(self, account: str) -> str | None:
-        """Daily's id of the account's domain, if it has been asked for before."""
-        query = select(daily_domains.c.domain_id).where(daily_domains.c.account == account)
-        return (await self._connection.execute(query)).scalar()
-
-    async def remember_domain(self, account: str, domain_id: str) -> None:
-        await self._connection.execute(
-            insert(daily_domains).values(account=account, domain_id=domain_id).on_conflict_do_nothing()
         )

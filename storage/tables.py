@@ -243,14 +243,6 @@ chores = Table(
     *_due(),
 )
 
-daily_domains = Table(
-    "daily_domains",
-    metadata,
-    # Which account at Daily, told without its key.
-    Column("account", Text, primary_key=True),
-    Column("domain_id", Text, nullable=False),
-)
-
 daily_budgets = Table(
     "daily_budgets",
     metadata,

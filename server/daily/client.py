@@ -50,6 +50,8 @@ DEFAULT_INSTANCE = UUID("c3df927c-f738-4471-a2b7-066fa7e95a6b")
 """The instance of a recording that was started by Daily's own button."""
 MAX_RECORDING = 6 * 3600
 """Seconds after which Daily ends a recording that nobody stopped."""
+NEVER = 4102444800
+"""Unix seconds, far away: a room that opens then is shut."""
 PAGE = 100
 CHUNK = 100
 """People that Daily takes in one request."""
@@ -124,6 +126,11 @@ class Daily:
         change = {"properties": properties}
         answer = await self._send("POST", f"/rooms/{name}", Priority.CREATE, accept=(404,), json=change)
         return answer.status_code != 404
+
+    async def shut_room(self, name: str) -> None:
+        """Nobody can join any more, whatever token they have; who is inside stays. That there is none is as good."""
+        change = {"properties": {"nbf": NEVER}}
+        await self._send("POST", f"/rooms/{name}", Priority.STOP, accept=(404,), json=change)
 
     async def delete_room(self, name: str) -> None:
         """That there is none is as good. Whoever is inside may stay there: eject them first."""

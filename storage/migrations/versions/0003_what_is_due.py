@@ -1,5 +1,7 @@
 """What is due"""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -26,12 +28,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "daily_domains",
-        sa.Column("account", sa.Text(), primary_key=True),
+        sa.Column("fingerprint", sa.Text(), primary_key=True),
         sa.Column("domain_id", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "daily_budgets",
+        sa.Column("class", sa.Text(), primary_key=True),
+        sa.Column("free_at", DUE, nullable=False),
     )
 
 
-def _due() -> list[sa.Column]:
+def _due() -> list[sa.Column[Any]]:
     return [
         sa.Column("due_at", DUE),
         sa.Column("attempts", sa.Integer(), nullable=False, server_default=sa.text("0")),
@@ -43,10 +50,9 @@ def _due_index(name: str, table: str, where: str = "due_at IS NOT NULL") -> None
 
 
 def _sessions() -> None:
-    for column in (
-        *(sa.Column(name, TIME) for name in ("end_requested_at", "closes_at", "live_at")),
-        *_due(),
-    ):
+    for name in ("end_requested_at", "closes_at", "live_at"):
+        op.add_column("sessions", sa.Column(name, TIME))
+    for column in _due():
         op.add_column("sessions", column)
     # What stands open is looked at in the minutes that follow, not all at once.
     op.execute("""
@@ -71,7 +77,9 @@ def _sessions() -> None:
 
 
 def _recordings() -> None:
-    for column in (sa.Column("instance_id", sa.Uuid()), sa.Column("in_doubt_until", TIME), *_due()):
+    op.add_column("recordings", sa.Column("instance_id", sa.Uuid()))
+    op.add_column("recordings", sa.Column("in_doubt_until", TIME))
+    for column in _due():
         op.add_column("recordings", column)
     op.execute("""
         UPDATE recordings SET
