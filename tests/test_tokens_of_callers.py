@@ -12,7 +12,8 @@ from sandbox.stack import Stack
 from server.app import authenticator
 from server.caller import Caller, caller
 from server.errors import Unauthenticated
-from server.rpc.auth import Access, Authenticator
+from server.rpc.auth import Authenticator
+from server.rpc.methods import Access
 from server.settings import Settings
 from storage.model import Role
 from tests.clients import bearer

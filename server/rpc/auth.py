@@ -1,6 +1,5 @@
-"""Who calls: a bearer JWT becomes a `Caller`; and who may: the access table, which fails closed."""
+"""Who calls: a bearer JWT becomes a `Caller`, who may or may not."""
 
-from enum import Enum, auto
 from typing import Any
 
 import jwt
@@ -10,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from server.caller import Caller, set_caller
 from server.errors import PermissionDenied, Unauthenticated
 from server.rpc.jwks import PublishedKeys
+from server.rpc.methods import Access
 from storage.model import Role
 
 ALGORITHMS = {
@@ -19,30 +19,6 @@ ALGORITHMS = {
 }
 MAX_ID = 128
 MAX_NAME = 128
-
-
-class Access(Enum):
-    PUBLIC = auto()
-    SIGNED_IN = auto()
-    """Any trusted token; use cases that belong to one session's instructor check that themselves."""
-    INSTRUCTOR = auto()
-    DAILY = auto()
-    """Daily's signature over the body, which the use case verifies."""
-
-
-ACCESS = {
-    "CreateLiveSession": Access.INSTRUCTOR,
-    "GetLiveSession": Access.PUBLIC,
-    "DeleteLiveSession": Access.SIGNED_IN,
-    "StartSessionRecording": Access.SIGNED_IN,
-    "StopSessionRecording": Access.SIGNED_IN,
-    "GetSessionRecording": Access.SIGNED_IN,
-    "GetSessionToken": Access.SIGNED_IN,
-    "GetInstructorLiveSessions": Access.PUBLIC,
-    "ListSessionParticipants": Access.SIGNED_IN,
-    "ListSessionRecordings": Access.SIGNED_IN,
-    "ReceiveDailyWebhook": Access.DAILY,
-}
 
 
 class Authenticator:

@@ -12,12 +12,13 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import ServicerContext
 
 from server import deadline, errors
-from server.rpc.auth import ACCESS, Access, Authenticator
+from server.rpc.auth import Authenticator
+from server.rpc.methods import METHODS, SERVICE, Access
 from storage.errors import StorageOverloaded, StorageUnavailable
 
 logger = logging.getLogger(__name__)
 
-SERVICE = "/live_sessions.v1.LiveSessions/"
+PATH = f"/{SERVICE}/"
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 MAX_CALLS = 2000
 """Calls that one process works on at once."""
@@ -33,20 +34,6 @@ CODES = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ServiceError: grpc.StatusCode.INTERNAL,
-}
-# What callers read when we or what we depend on fail.
-FAILURES = {
-    "CreateLiveSession": "Failed to create session room",
-    "GetLiveSession": "Failed to get session",
-    "DeleteLiveSession": "Failed to delete session",
-    "StartSessionRecording": "Failed to start session recording",
-    "StopSessionRecording": "Failed to stop session recording",
-    "GetSessionRecording": "Failed to get session recording",
-    "GetSessionToken": "Failed to get session token",
-    "GetInstructorLiveSessions": "Failed to fetch instructor sessions",
-    "ListSessionParticipants": "Failed to list session participants",
-    "ListSessionRecordings": "Failed to list session recordings",
-    "ReceiveDailyWebhook": "Failed to receive webhook",
 }
 
 Handler = Callable[[Any, ServicerContext[Any, Any]], Awaitable[Any]]
@@ -74,8 +61,8 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        name = method.removeprefix(SERVICE)
-        access = ACCESS[name]
+        name = method.removeprefix(PATH)
+        access = METHODS[name].access
         signed_in = access not in (Access.PUBLIC, Access.DAILY)
 
         async def call(request: Any, context: ServicerContext[Any, Any]) -> Any:
@@ -113,9 +100,9 @@ def _ours(method: str, problem: Exception, seconds: float) -> errors.ServiceErro
     if isinstance(problem, errors.Unavailable | StorageUnavailable | TimeoutError):
         what = problem if str(problem) else "out of time"
         logger.warning("%s unavailable after %.3f s: %s", method, seconds, what)
-        return errors.Unavailable(FAILURES[method])
+        return errors.Unavailable(METHODS[method].failure)
     logger.error("%s failed after %.3f s", method, seconds, exc_info=problem)
-    return errors.ServiceError(FAILURES[method])
+    return errors.ServiceError(METHODS[method].failure)
 
 
 async def _abort(context: ServicerContext[Any, Any], error: errors.ServiceError) -> NoReturn:
