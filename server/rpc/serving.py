@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
 from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer, add_LiveSessionsServicer_to_server
 from server.rpc.auth import Authenticator
 from server.rpc.interceptors import Interceptor
 from server.rpc.methods import SERVICE
+from server.rpc.open_services import add_open_services
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +30,10 @@ OPTIONS = [
     # refuse those calls with RESOURCE_EXHAUSTED and name the headers.
     ("grpc.max_metadata_size", 128 << 10),
     ("grpc.absolute_max_metadata_size", 128 << 10),
+    # Calls that wait to be taken: gRPC would cancel those of a burst from the 1,000th on. All are taken, and those
+    # beyond MAX_CALLS refused with RESOURCE_EXHAUSTED.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
     # Clients may keep idle connections alive, and are moved on now and then, so that new servers get their share.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_age_ms", 600_000),
@@ -46,11 +49,10 @@ class CannotListen(Exception):
 async def serving(servicer: LiveSessionsServicer, authenticator: Authenticator, address: str) -> AsyncIterator[None]:
     """Takes calls inside; at its end calls in flight finish. Raises CannotListen."""
     server = grpc.aio.server(interceptors=[Interceptor(authenticator)], options=OPTIONS)
-    checks = HealthServicer()
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_of_a_defect)
     with generic_handlers_only(server):
         add_LiveSessionsServicer_to_server(servicer, server)
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        checks = add_open_services(server)
     try:
         server.add_insecure_port(address)
     except RuntimeError:
@@ -64,6 +66,12 @@ async def serving(servicer: LiveSessionsServicer, authenticator: Authenticator, 
     await asyncio.sleep(HEALTH_INTERVAL)
     await server.stop(GRACE)
     logger.info("stopped")
+
+
+def _tells_of_a_defect(record: logging.LogRecord) -> bool:
+    """gRPC's own logger has an error and a traceback for each client that is gone before its answer, and for each
+    header that is not UTF-8, which it prints whole, be it a token."""
+    return not record.msg.startswith(("ExecuteBatchError raised in core", "Invalid encoding on"))
 
 
 @contextlib.contextmanager
