@@ -16,6 +16,7 @@ import uvloop
 
 from server import app
 from server.errors import ServiceError
+from server.rpc.serving import CannotListen
 from server.settings import InvalidSettings, Settings, load
 from server.upkeep.reconciler import LOOK_BACK, Reconciler
 from server.upkeep.repairs import differences
@@ -35,7 +36,7 @@ def main() -> int:
             _migrate(settings, only_check=arguments.check)
         else:
             uvloop.run(_command(arguments, settings))
-    except (InvalidSettings, app.CannotListen, ServiceError, StorageError) as problem:
+    except (InvalidSettings, CannotListen, ServiceError, StorageError) as problem:
         print(f"live-sessions: {str(problem).splitlines()[0]}", file=sys.stderr)
         return 1
     return 0

@@ -13,14 +13,14 @@ from google.protobuf.json_format import ParseDict
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
-from server.rpc.auth import ACCESS, Access
+from server.rpc.methods import METHODS, SERVICE, Access
 from tests.clients import EXAMPLE, DailyControl, Rest, bearer, eventually
 from tests.tokens import NO_ID, confused, forged, none, signed
 
 OWNER, STRANGER, STUDENT = "access-owner", "access-stranger", "access-student"
 UNKNOWN = "ls-no-such-session"
-SERVICE = rpc.DESCRIPTOR.services_by_name["LiveSessions"]
-RPCS = {method.name for method in SERVICE.methods}
+DESCRIPTOR = rpc.DESCRIPTOR.services_by_name["LiveSessions"]
+RPCS = {method.name for method in DESCRIPTOR.methods}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Door:
 
     def grpc(self, stub: LiveSessionsStub, name: str, token: str | None) -> tuple[grpc.StatusCode, str]:
         """Status and message."""
-        kind = SERVICE.methods_by_name[self.rpc].input_type._concrete_class
+        kind = DESCRIPTOR.methods_by_name[self.rpc].input_type._concrete_class
         fields = self.body or {"instructor_id" if "instructor" in self.path else "session_name": name}
         try:
             getattr(stub, self.rpc)(ParseDict(fields, kind()), metadata=bearer(token) if token else ())
@@ -93,8 +93,10 @@ def secret(stack: Stack) -> str:
     return stack.environment["LIVE_SESSIONS_JWT_SECRET"]
 
 
-def test_the_access_table_names_exactly_the_rpcs_of_the_service() -> None:
-    assert set(ACCESS) == RPCS
+def test_the_table_of_methods_names_exactly_the_rpcs_of_the_service() -> None:
+    streams = {method.name: method.server_streaming for method in DESCRIPTOR.methods}
+    assert {name: method.streams for name, method in METHODS.items()} == streams
+    assert DESCRIPTOR.full_name == SERVICE
 
 
 def test_this_matrix_names_every_rpc_but_dailys() -> None:
@@ -102,7 +104,7 @@ def test_this_matrix_names_every_rpc_but_dailys() -> None:
 
 
 def test_what_is_public_is_public_by_the_document() -> None:
-    assert {name for name, access in ACCESS.items() if access is Access.PUBLIC} == {door.rpc for door in PUBLIC}
+    assert {name for name, method in METHODS.items() if method.access is Access.PUBLIC} == {door.rpc for door in PUBLIC}
 
 
 @pytest.mark.parametrize("token", BAD_TOKENS)

@@ -79,9 +79,9 @@ def test_only_the_storage_knows_the_database_and_its_tools() -> None:
     assert who_imports("sqlalchemy", "psycopg", "alembic") <= STORAGE
 
 
-def test_use_cases_and_rules_know_nothing_of_grpc() -> None:
+def test_only_the_door_knows_grpc() -> None:
     known = who_imports("grpc", "google", "live_sessions", "grpc_health", "grpc_reflection")
-    assert {path for path in known if not path.startswith("server/rpc/")} == {"server/app.py"}
+    assert {path for path in known if not path.startswith("server/rpc/")} == set()
 
 
 def test_every_reason_in_the_code_is_in_the_contract_and_is_used() -> None:

@@ -16,7 +16,7 @@ from live_sessions.v1.service_pb2_grpc import (
 )
 from sandbox.ports import HOST, free_port
 from sandbox.process import Workspace
-from server.app import generic_handlers_only
+from server.rpc.serving import generic_handlers_only
 
 METHODS = len(rpc.DESCRIPTOR.services_by_name["LiveSessions"].methods)
 

@@ -14,8 +14,9 @@ from jwt.algorithms import get_default_algorithms
 from server.app import authenticator
 from server.caller import caller
 from server.errors import Unauthenticated, Unavailable
-from server.rpc.auth import Access, Authenticator
+from server.rpc.auth import Authenticator
 from server.rpc.jwks import PublishedKeys
+from server.rpc.methods import Access
 from server.settings import Settings
 from tests.tokens import KEYS, signed
 

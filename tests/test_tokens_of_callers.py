@@ -1,5 +1,7 @@
 """Which tokens are trusted, by each of the ways to trust them, and what a caller is known as."""
 
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from sandbox.stack import Stack
 from server.app import authenticator
 from server.caller import Caller, caller
 from server.errors import Unauthenticated
-from server.rpc.auth import Access, Authenticator
+from server.rpc.auth import Authenticator
+from server.rpc.methods import Access
 from server.settings import Settings
 from storage.model import Role
 from tests.clients import bearer
@@ -138,6 +141,41 @@ async def test_a_token_may_not_be_used_before_its_time() -> None:
     assert await refusal(trusting(), signed(SECRET, nbf=EXPIRES)) == REFUSED
 
 
+@pytest.mark.parametrize("claim", ["exp", "nbf"])
+async def test_a_clock_may_differ_by_a_minute_and_no_more(claim: str) -> None:
+    now, sign = time.time(), 1 if claim == "nbf" else -1
+    assert await caller_of(trusting(), signed(SECRET, **{claim: now + sign * 50})) == ADA
+    refused = {"exp": "The token has expired", "nbf": REFUSED}[claim]
+    assert await refusal(trusting(), signed(SECRET, **{claim: now + sign * 70})) == refused
+
+
+@pytest.mark.parametrize(
+    "claims", [{"iat": EXPIRES}, {"iat": "yesterday"}, {"sub": 5}, {"sub": ["x"]}, {"jti": 7}], ids=str
+)
+async def test_what_does_not_matter_here_does_not_matter(claims: dict[str, Any]) -> None:
+    assert await caller_of(trusting(), signed(SECRET, **claims)) == ADA
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        (signed(SECRET, exp=1_700_000_000), "it has expired"),
+        (signed("another secret of enough bytes, yes"), "Signature verification failed"),
+        (signed(SECRET, id=5), "it names no user"),
+        (signed(SECRET, nbf=EXPIRES), "The token is not yet valid (nbf)"),
+        (signed(SECRET, exp=None), 'Token is missing the "exp" claim'),
+        ("garbage", "Not enough segments"),
+    ],
+    ids=lambda each: each if " " in each else "",
+)
+async def test_why_a_token_was_refused_is_in_the_log_and_the_token_is_not(
+    caplog: pytest.LogCaptureFixture, token: str, why: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        await refusal(trusting(), token)
+    assert caplog.messages == [f"a token was refused: {why!r}"]
+
+
 # Issuer and audience
 
 
@@ -157,5 +195,6 @@ async def test_the_right_issuer_and_audience_are_admitted(audience: object) -> N
     assert await caller_of(authenticator, signed(SECRET, iss="https://id.example", aud=audience)) == ADA
 
 
-async def test_a_token_for_another_audience_is_refused_even_where_none_is_set() -> None:
-    assert await refusal(trusting(), signed(SECRET, aud="another service")) == REFUSED
+@pytest.mark.parametrize("audience", ["another service", ["one", "two"], 5])
+async def test_where_no_audience_is_set_none_is_checked(audience: object) -> None:
+    assert await caller_of(trusting(), signed(SECRET, aud=audience)) == ADA

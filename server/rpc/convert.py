@@ -67,6 +67,8 @@ def _id(value: str, field: str) -> str:
 
 
 def _starts_at(time: Timestamp) -> datetime:
+    if not 0 <= time.nanos < 1_000_000_000:
+        raise InvalidArgument("startsAt must have from 0 to 999999999 nanos", "startsAt")
     if not MIN_TIME <= time.seconds < MAX_TIME:
         raise InvalidArgument("startsAt must lie between the years 2000 and 9999", "startsAt")
     return EPOCH + timedelta(seconds=time.seconds, milliseconds=time.nanos // 1_000_000)

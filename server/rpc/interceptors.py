@@ -2,27 +2,30 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import ServicerContext
 
 from server import deadline, errors
-from server.rpc.auth import ACCESS, Access, Authenticator
+from server.rpc.auth import Authenticator
+from server.rpc.methods import METHODS, SERVICE, Access
 from storage.errors import StorageOverloaded, StorageUnavailable
 
 logger = logging.getLogger(__name__)
 
-SERVICE = "/live_sessions.v1.LiveSessions/"
+PATH = f"/{SERVICE}/"
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-MAX_CALLS = 2000
-"""Calls that one process works on at once."""
+MAX_CALLS = 10_000
+"""Calls that one process works on at once: as many students as may press Join at the same moment."""
 RETRY_AFTER = 1
 DETAILS = "grpc-status-details-bin"
+UNREADABLE = "The request cannot be read"
 
 CODES = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -34,28 +37,16 @@ CODES = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ServiceError: grpc.StatusCode.INTERNAL,
 }
-# What callers read when we or what we depend on fail.
-FAILURES = {
-    "CreateLiveSession": "Failed to create session room",
-    "GetLiveSession": "Failed to get session",
-    "DeleteLiveSession": "Failed to delete session",
-    "StartSessionRecording": "Failed to start session recording",
-    "StopSessionRecording": "Failed to stop session recording",
-    "GetSessionRecording": "Failed to get session recording",
-    "GetSessionToken": "Failed to get session token",
-    "GetInstructorLiveSessions": "Failed to fetch instructor sessions",
-    "ListSessionParticipants": "Failed to list session participants",
-    "ListSessionRecordings": "Failed to list session recordings",
-    "ReceiveDailyWebhook": "Failed to receive webhook",
-}
 
-Handler = Callable[[Any, ServicerContext[Any, Any]], Awaitable[Any]]
+Context = ServicerContext[Any, Any]
+RpcMethodHandler = Any
+"""grpc.RpcMethodHandler, as grpc.aio has it: its behaviours are coroutines, which its types do not know."""
 
 
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._wrapped: dict[str, RpcMethodHandler] = {}
         self._calls = 0
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -63,62 +54,94 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if wrapped is not None:
             return wrapped
         handler = await continuation(details)
-        if handler is None or details.method.startswith(OPEN_SERVICES):
-            return handler
-        wrapped = grpc.unary_unary_rpc_method_handler(
-            self._wrap(details.method, handler.unary_unary),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+        if handler is None:
+            return None
+        wrapped = (
+            _readable(handler) if details.method.startswith(OPEN_SERVICES) else self._wrap(details.method, handler)
         )
         self._wrapped[details.method] = wrapped
         return wrapped
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
-        name = method.removeprefix(SERVICE)
-        access = ACCESS[name]
+    def _wrap(self, method: str, handler: RpcMethodHandler) -> RpcMethodHandler:
+        name = method.removeprefix(PATH)
+        access = METHODS[name].access
         signed_in = access not in (Access.PUBLIC, Access.DAILY)
+        read, behaviour = handler.request_deserializer, handler.unary_unary
 
-        async def call(request: Any, context: ServicerContext[Any, Any]) -> Any:
+        async def call(data: bytes, context: Context) -> Any:
             started = time.monotonic()
+            allowed = context.time_remaining()
             self._calls += 1
             try:
                 if self._calls > MAX_CALLS:
                     raise errors.Overloaded("Too many calls at once")
-                async with deadline.begin(context.time_remaining()):
+                async with deadline.begin(allowed):
                     if signed_in:
                         await self._authenticator.admit(access, _authorization(context))
-                    return await handler(request, context)
+                    return await behaviour(read(data), context)
             except Exception as problem:
-                error = _ours(name, problem, time.monotonic() - started)
+                impatient = allowed is not None and allowed < deadline.CALL
+                error = _ours(name, problem, time.monotonic() - started, impatient)
             finally:
                 self._calls -= 1
             return await _abort(context, error)
 
-        return call
+        return grpc.unary_unary_rpc_method_handler(call, response_serializer=handler.response_serializer)
 
 
-def _authorization(context: ServicerContext[Any, Any]) -> str | None:
+def _readable(handler: RpcMethodHandler) -> RpcMethodHandler:
+    """Health and reflection as they are, except that what they cannot read is the caller's error, and not one of
+    grpc.aio's with the name of a Python class."""
+    read = handler.request_deserializer
+    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_stream
+
+    async def call(data: bytes, context: Context) -> Any:
+        try:
+            request = read(data)
+        except DecodeError:
+            return await _abort(context, errors.InvalidArgument(UNREADABLE))
+        return await behaviour(request, context)
+
+    async def converse(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        try:
+            async for answer in behaviour((read(data) async for data in messages), context):
+                yield answer
+        except DecodeError:
+            await _abort(context, errors.InvalidArgument(UNREADABLE))
+
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(call, response_serializer=handler.response_serializer)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(call, response_serializer=handler.response_serializer)
+    return grpc.stream_stream_rpc_method_handler(converse, response_serializer=handler.response_serializer)
+
+
+def _authorization(context: Context) -> str | None:
     for key, value in context.invocation_metadata() or ():
         if key == "authorization":
             return str(value)
     return None
 
 
-def _ours(method: str, problem: Exception, seconds: float) -> errors.ServiceError:
-    """The error that the caller sees. What they need not know goes to the log."""
+def _ours(method: str, problem: Exception, seconds: float, impatient: bool) -> errors.ServiceError:
+    """The error that the caller sees. What they need not know goes to the log; that a client gave less time than a call
+    may take, and that it was too little, is no warning."""
     if isinstance(problem, StorageOverloaded):
         problem = errors.Overloaded("Too many calls at once")
+    if isinstance(problem, DecodeError):
+        problem = errors.InvalidArgument(UNREADABLE)
     if isinstance(problem, errors.ServiceError) and not isinstance(problem, errors.Unavailable):
         return problem
     if isinstance(problem, errors.Unavailable | StorageUnavailable | TimeoutError):
+        level = logging.DEBUG if impatient and isinstance(problem, TimeoutError) else logging.WARNING
         what = problem if str(problem) else "out of time"
-        logger.warning("%s unavailable after %.3f s: %s", method, seconds, what)
-        return errors.Unavailable(FAILURES[method])
+        logger.log(level, "%s unavailable after %.3f s: %s", method, seconds, what)
+        return errors.Unavailable(METHODS[method].failure)
     logger.error("%s failed after %.3f s", method, seconds, exc_info=problem)
-    return errors.ServiceError(FAILURES[method])
+    return errors.ServiceError(METHODS[method].failure)
 
 
-async def _abort(context: ServicerContext[Any, Any], error: errors.ServiceError) -> NoReturn:
+async def _abort(context: Context, error: errors.ServiceError) -> NoReturn:
     code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
     info = error_details_pb2.ErrorInfo(reason=f"ERROR_REASON_{error.reason}", domain="live-sessions")
     status = status_pb2.Status(code=code.value[0], message=error.message, details=[_packed(info)])

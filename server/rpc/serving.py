@@ -1,0 +1,84 @@
+"""The gRPC server: its options, health and reflection; serving from the first call to the drained last one."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer, add_LiveSessionsServicer_to_server
+from server.rpc.auth import Authenticator
+from server.rpc.interceptors import Interceptor
+from server.rpc.methods import SERVICE
+from server.rpc.open_services import add_open_services
+
+logger = logging.getLogger(__name__)
+
+HEALTH_INTERVAL = 2.0
+"""Seconds in which Envoy learns that we take no more calls."""
+GRACE = 15.0
+"""Seconds that calls in flight get to finish: longer than any call may take."""
+OPTIONS = [
+    # A second server on the port must fail to start, not take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 2 << 20),
+    # More than the 60 KiB of headers that Envoy admits, such as a browser's cookies: gRPC's own limit, 8 KiB, would
+    # refuse those calls with RESOURCE_EXHAUSTED and name the headers.
+    ("grpc.max_metadata_size", 128 << 10),
+    ("grpc.absolute_max_metadata_size", 128 << 10),
+    # Calls that wait to be taken: gRPC would cancel those of a burst from the 1,000th on. All are taken, and those
+    # beyond MAX_CALLS refused with RESOURCE_EXHAUSTED.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    # Clients may keep idle connections alive, and are moved on now and then, so that new servers get their share.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 15_000),
+]
+
+
+class CannotListen(Exception):
+    pass
+
+
+@asynccontextmanager
+async def serving(servicer: LiveSessionsServicer, authenticator: Authenticator, address: str) -> AsyncIterator[None]:
+    """Takes calls inside; at its end calls in flight finish. Raises CannotListen."""
+    server = grpc.aio.server(interceptors=[Interceptor(authenticator)], options=OPTIONS)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_of_a_defect)
+    with generic_handlers_only(server):
+        add_LiveSessionsServicer_to_server(servicer, server)
+        checks = add_open_services(server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        raise CannotListen(f"cannot listen on {address}") from None
+    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)  # clients that balance ask for it by name
+    await server.start()
+    logger.info("serving on %s", address)
+    yield
+    logger.info("draining")
+    await checks.enter_graceful_shutdown()
+    await asyncio.sleep(HEALTH_INTERVAL)
+    await server.stop(GRACE)
+    logger.info("stopped")
+
+
+def _tells_of_a_defect(record: logging.LogRecord) -> bool:
+    """gRPC's own logger has an error and a traceback for each client that is gone before its answer, and for each
+    header that is not UTF-8, which it prints whole, be it a token."""
+    return not record.msg.startswith(("ExecuteBatchError raised in core", "Invalid encoding on"))
+
+
+@contextlib.contextmanager
+def generic_handlers_only(server: Any) -> Any:
+    """grpc.aio waits over one future per registered method for every call it accepts; generic handlers alone are enough
+    (github.com/grpc/grpc/pull/41796)."""
+    registered = server.add_registered_method_handlers
+    server.add_registered_method_handlers = lambda *_: None
+    yield
+    server.add_registered_method_handlers = registered
