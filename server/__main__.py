@@ -3,14 +3,13 @@
 python -m server                        serve until SIGTERM
 python -m server migrate [--check]      bring the database to the present; or tell whether it matches the tables
 python -m server register-webhook       make Daily send its events to LIVE_SESSIONS_PUBLIC_URL
-python -m server reconcile [--dry-run]  one pass of the reconciler; prints what differs between our rows and Daily
+python -m server due                    what waits to be done, how much of it and since when
 """
 
 import argparse
 import logging
 import sys
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 
 import uvloop
 
@@ -18,11 +17,11 @@ from server import app
 from server.errors import ServiceError
 from server.rpc.serving import CannotListen
 from server.settings import InvalidSettings, Settings, load
-from server.upkeep.reconciler import LOOK_BACK, Reconciler
-from server.upkeep.repairs import differences
-from server.usecases import webhooks
+from server.upkeep import webhook
 from storage import migrations
 from storage.errors import StorageError
+from storage.queue import Waiting
+from storage.store import Transaction
 
 
 def main() -> int:
@@ -48,8 +47,7 @@ def _arguments() -> argparse.Namespace:
     migrate = commands.add_parser("migrate", help="bring the database to the present")
     migrate.add_argument("--check", action="store_true", help="only tell whether the database matches the tables")
     commands.add_parser("register-webhook", help="make Daily send its events to LIVE_SESSIONS_PUBLIC_URL")
-    reconcile = commands.add_parser("reconcile", help="one pass over what differs between our rows and Daily")
-    reconcile.add_argument("--dry-run", action="store_true", help="print what differs, change nothing")
+    commands.add_parser("due", help="what waits to be done, how much of it and since when")
     return parser.parse_args()
 
 
@@ -61,29 +59,29 @@ def _migrate(settings: Settings, *, only_check: bool) -> None:
 def _command(arguments: argparse.Namespace, settings: Settings) -> Coroutine[None, None, None]:
     if arguments.command == "register-webhook":
         return _register_webhook(settings)
-    if arguments.command == "reconcile":
-        return _reconcile(settings, dry_run=arguments.dry_run)
+    if arguments.command == "due":
+        return _due(settings)
     return app.serve(settings)
 
 
 async def _register_webhook(settings: Settings) -> None:
-    if settings.daily_webhook_secret is None or settings.public_url is None:
+    wanted = app.webhook(settings)
+    if wanted is None:
         raise InvalidSettings("LIVE_SESSIONS_DAILY_WEBHOOK_SECRET and LIVE_SESSIONS_PUBLIC_URL are required")
-    async with app.dependencies(settings) as (_, daily):
-        await webhooks.register(daily, settings.daily_webhook_secret.get_secret_value(), settings.public_url)
-    print(f"Daily sends its events to {settings.public_url}{webhooks.PATH}")
+    async with app.service(settings) as service:
+        await webhook.register(service, wanted)
+    print(f"Daily sends its events to {wanted.url}")
 
 
-async def _reconcile(settings: Settings, *, dry_run: bool) -> None:
-    found = 0
-    async with app.dependencies(settings) as (store, daily):
-        reconciler = Reconciler(store, daily)
-        async for repair in differences(store, daily, datetime.now(UTC) - LOOK_BACK):
-            found += 1
-            print(f"{repair.kind}: {repair.room_name} {repair.reason}")
-            if not dry_run:
-                await reconciler.repair(repair)
-    print(f"{found} differences")
+async def _due(settings: Settings) -> None:
+    async with app.service(settings) as service:
+        for line in await service.store.run(_waiting):
+            since = "" if line.since is None else f" since {line.since.isoformat(timespec='seconds')}"
+            print(f"{line.line}: {line.items} due{since}")
+
+
+async def _waiting(tx: Transaction) -> list[Waiting]:
+    return await tx.queue.waiting()
 
 
 if __name__ == "__main__":

@@ -6,13 +6,18 @@ import gc
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
-from server.daily.client import Daily
+from server import upkeep
+from server.daily.client import RATES, Daily
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
 from server.rpc.serving import serving
 from server.settings import Settings
-from server.upkeep.reconciler import Reconciler
+from server.upkeep.webhook import PATH, Webhook
+from server.usecases.rules import Lifetimes
+from server.usecases.service import Service
+from server.works import Works
 from storage.store import Store
 
 GARBAGE = 20_000
@@ -21,12 +26,22 @@ look all the time, and find nothing."""
 
 
 @asynccontextmanager
-async def dependencies(settings: Settings) -> AsyncIterator[tuple[Store, Daily]]:
-    store = Store(settings.database_url.get_secret_value())
-    daily = Daily(settings.daily_api_url, settings.daily_api_key.get_secret_value())
+async def service(settings: Settings) -> AsyncIterator[Service]:
+    """What calls and upkeep work with; in the end, what is under way is finished."""
+    store = Store(settings.database_url.get_secret_value(), RATES)
+    budgets = store.budgets
+    daily = Daily(
+        settings.daily_api_url,
+        settings.daily_api_key.get_secret_value(),
+        budgets,
+        recall_domain=budgets.recall_domain,
+        remember_domain=budgets.remember_domain,
+    )
+    works = Works()
     try:
-        yield store, daily
+        yield Service(store, daily, works, _lifetimes(settings))
     finally:
+        await works.drain()
         await daily.close()
         await store.close()
 
@@ -36,16 +51,16 @@ async def serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with dependencies(settings) as (store, daily):
-        servicer = Servicer(store, daily, _webhook_secret(settings))
+    async with service(settings) as parts:
+        servicer = Servicer(parts, webhook_secret(settings), settings.daily_max_participants)
         async with serving(servicer, authenticator(settings), settings.grpc_address):
-            reconciling = asyncio.create_task(Reconciler(store, daily).run(_webhook(settings)))
+            keeping = asyncio.create_task(upkeep.run(parts, webhook(settings)))
             gc.freeze()  # what is there by now stays, and need not be looked at
             gc.set_threshold(GARBAGE)
             await stopping.wait()
-            reconciling.cancel()
+            keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await reconciling
+            await keeping
 
 
 def authenticator(settings: Settings) -> Authenticator:
@@ -58,11 +73,23 @@ def authenticator(settings: Settings) -> Authenticator:
     )
 
 
-def _webhook_secret(settings: Settings) -> str | None:
+def webhook_secret(settings: Settings) -> str | None:
     secret = settings.daily_webhook_secret
     return None if secret is None else secret.get_secret_value()
 
 
-def _webhook(settings: Settings) -> tuple[str, str] | None:
-    secret = _webhook_secret(settings)
-    return None if secret is None or settings.public_url is None else (secret, settings.public_url)
+def webhook(settings: Settings) -> Webhook | None:
+    secret = webhook_secret(settings)
+    return None if secret is None or settings.public_url is None else Webhook(settings.public_url + PATH, secret)
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    def rule(seconds: int) -> timedelta | None:
+        return timedelta(seconds=seconds) if seconds else None
+
+    return Lifetimes(
+        empty=rule(settings.empty_timeout),
+        no_show=rule(settings.no_show_timeout),
+        max_duration=rule(settings.max_duration),
+        closing=rule(settings.closing_time),
+    )

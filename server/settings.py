@@ -72,6 +72,7 @@ def _base64_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -89,6 +90,11 @@ class Settings(BaseSettings):
     daily_api_key: Annotated[SecretStr, Field(min_length=1)]
     daily_webhook_secret: Annotated[SecretStr, AfterValidator(_base64_secret)] | None = None
     public_url: HttpUrl | None = None
+    daily_max_participants: Annotated[int, Field(ge=1, le=100_000)] = 200
+    empty_timeout: Seconds = 900
+    no_show_timeout: Seconds = 86_400
+    max_duration: Seconds = 43_200
+    closing_time: Seconds = 300
 
     @model_validator(mode="after")
     def _one_way_to_trust_tokens(self) -> Self:

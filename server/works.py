@@ -27,7 +27,7 @@ class Works:
         if task is None:
             task = self._running[key] = asyncio.create_task(_bounded(work))
             task.add_done_callback(lambda done: self._ended(key, done))
-        return await asyncio.shield(task)  # type: ignore[no-any-return]
+        return await asyncio.shield(task)
 
     async def drain(self) -> None:
         """Until all that is under way has come to its end."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -11,6 +11,7 @@ from psycopg import waiting
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.batching import Batcher
+from storage.budgets import Budgets, Rate
 from storage.chores import Chores
 from storage.errors import StorageConflict, translated
 from storage.hot import HotStatements
@@ -73,11 +74,13 @@ class Transaction:
 
 
 class Store:
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, rates: Mapping[str, Rate]) -> None:
+        """`rates` are those of the classes of Daily's endpoints."""
         self._database_url = database_url
         self._engine = self._pool(POOL_SIZE)
         self._autocommit = self._pool(POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
+        self.budgets = Budgets(self._connect, rates)
         self.session = Batcher(self._hot.sessions)
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions)
@@ -133,5 +136,6 @@ class Store:
 
     async def close(self) -> None:
         await self._hot.close()
+        await self.budgets.close()
         await self._engine.dispose()
         await self._autocommit.dispose()

@@ -16,7 +16,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_TIME = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 MAX_TIME = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 MAX_ID = 128
-MAX_PARTICIPANTS = 100_000
 ROOM_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 KEY = re.compile(r"[!-~]{1,128}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -25,7 +24,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # What comes in
 
 
-def new_session(request: rpc.CreateLiveSessionRequest) -> NewSession:
+def new_session(request: rpc.CreateLiveSessionRequest, max_participants: int) -> NewSession:
+    """`max_participants` are as many as Daily lets into a room."""
     missing = [
         name
         for name, given in (
@@ -40,7 +40,7 @@ def new_session(request: rpc.CreateLiveSessionRequest) -> NewSession:
         course_id=_id(request.course_id, "courseId"),
         starts_at=_starts_at(request.starts_at),
         recording_enabled=request.recording_enabled,
-        max_participants=_max_participants(request),
+        max_participants=_max_participants(request, max_participants),
     )
 
 
@@ -74,11 +74,11 @@ def _starts_at(time: Timestamp) -> datetime:
     return EPOCH + timedelta(seconds=time.seconds, milliseconds=time.nanos // 1_000_000)
 
 
-def _max_participants(request: rpc.CreateLiveSessionRequest) -> int | None:
+def _max_participants(request: rpc.CreateLiveSessionRequest, most: int) -> int | None:
     if not request.HasField("max_participants"):
         return None
-    if not 1 <= request.max_participants <= MAX_PARTICIPANTS:
-        raise InvalidArgument(f"maxParticipants must be between 1 and {MAX_PARTICIPANTS}", "maxParticipants")
+    if not 1 <= request.max_participants <= most:
+        raise InvalidArgument(f"maxParticipants must be between 1 and {most}", "maxParticipants")
     return request.max_participants
 
 
@@ -188,12 +188,10 @@ def started(recording: Recording) -> rpc.StartSessionRecordingResponse:
 
 
 def stopped(recording: Recording) -> rpc.StopSessionRecordingResponse:
-    """The duration is that between the two times, so that a repeated stop says the same when Daily has told its own."""
-    start, stop = recording.started_at, recording.stopped_at
     return rpc.StopSessionRecordingResponse(
         recording_id=recording.recording_id,
-        stopped_at=timestamp(stop),
-        duration=int((stop - start).total_seconds()) if start and stop and stop > start else 0,
+        stopped_at=timestamp(recording.stopped_at),
+        duration=recording.duration or 0,
     )
 
 

@@ -8,56 +8,55 @@ from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer
 from server.caller import caller
-from server.daily.client import Daily
 from server.rpc import convert, paging
-from server.usecases import participants, recordings, sessions, webhooks
-from storage.store import Store
+from server.usecases import participants, recordings, room_events, sessions
+from server.usecases.service import Service
 
 Context = ServicerContext[Any, Any]
 
 
 class Servicer(LiveSessionsServicer):
-    def __init__(self, store: Store, daily: Daily, webhook_secret: str | None) -> None:
-        self._store = store
-        self._daily = daily
+    def __init__(self, service: Service, webhook_secret: str | None, max_participants: int) -> None:
+        self._service = service
         self._webhook_secret = webhook_secret
+        self._max_participants = max_participants
 
     async def CreateLiveSession(self, request: rpc.CreateLiveSessionRequest, context: Context) -> pb.LiveSession:
-        new = convert.new_session(request)
+        new = convert.new_session(request, self._max_participants)
         key = convert.idempotency_key(_metadata(context).get("idempotency-key"))
-        return convert.session(await sessions.create(self._store, self._daily, caller(), new, key))
+        return convert.session(await sessions.create(self._service, caller(), new, key))
 
     async def GetLiveSession(self, request: rpc.GetLiveSessionRequest, context: Context) -> pb.LiveSession:
         name = convert.session_name(request.session_name)
-        return convert.session_row(await sessions.get(self._store, name))
+        return convert.session_row(await sessions.get(self._service, name))
 
     async def DeleteLiveSession(self, request: rpc.DeleteLiveSessionRequest, context: Context) -> pb.LiveSession:
         name = convert.session_name(request.session_name)
-        return convert.session(await sessions.delete(self._store, self._daily, caller(), name))
+        return convert.session(await sessions.delete(self._service, caller(), name))
 
     async def StartSessionRecording(
         self, request: rpc.StartSessionRecordingRequest, context: Context
     ) -> rpc.StartSessionRecordingResponse:
         name = convert.session_name(request.session_name)
-        return convert.started(await recordings.start(self._store, self._daily, caller(), name))
+        return convert.started(await recordings.start(self._service, caller(), name))
 
     async def StopSessionRecording(
         self, request: rpc.StopSessionRecordingRequest, context: Context
     ) -> rpc.StopSessionRecordingResponse:
         name = convert.session_name(request.session_name)
-        return convert.stopped(await recordings.stop(self._store, self._daily, caller(), name))
+        return convert.stopped(await recordings.stop(self._service, caller(), name))
 
     async def GetSessionRecording(
         self, request: rpc.GetSessionRecordingRequest, context: Context
     ) -> rpc.GetSessionRecordingResponse:
         name = convert.session_name(request.session_name)
-        return convert.playback(await recordings.get(self._store, self._daily, caller(), name))
+        return convert.playback(await recordings.get(self._service, caller(), name))
 
     async def GetSessionToken(
         self, request: rpc.GetSessionTokenRequest, context: Context
     ) -> rpc.GetSessionTokenResponse:
         name = convert.session_name(request.session_name)
-        token = await participants.issue_token(self._store, self._daily, caller(), name)
+        token = await participants.issue_token(self._service, caller(), name)
         return rpc.GetSessionTokenResponse(token=token)
 
     async def GetInstructorLiveSessions(
@@ -65,7 +64,7 @@ class Servicer(LiveSessionsServicer):
     ) -> rpc.GetInstructorLiveSessionsResponse:
         instructor = convert.instructor_id(request.instructor_id)
         page = paging.page(request, scope=instructor)
-        found = await sessions.of_instructor(self._store, instructor, page.limit, page.after)
+        found = await sessions.of_instructor(self._service, instructor, page.limit, page.after)
         return convert.sessions(*page.cut(found, lambda session: convert.time(session.starts_at)))
 
     async def ListSessionParticipants(
@@ -73,7 +72,7 @@ class Servicer(LiveSessionsServicer):
     ) -> rpc.ListSessionParticipantsResponse:
         name = convert.session_name(request.session_name)
         page = paging.page(request, scope=name)
-        found = await participants.of_session(self._store, caller(), name, page.limit, page.after)
+        found = await participants.of_session(self._service, caller(), name, page.limit, page.after)
         rows, token = page.cut(found, lambda participant: participant.created_at)
         return rpc.ListSessionParticipantsResponse(participants=map(convert.participant, rows), next_page_token=token)
 
@@ -81,7 +80,7 @@ class Servicer(LiveSessionsServicer):
         self, request: rpc.ListSessionRecordingsRequest, context: Context
     ) -> rpc.ListSessionRecordingsResponse:
         name = convert.session_name(request.session_name)
-        found = await recordings.of_session(self._store, caller(), name)
+        found = await recordings.of_session(self._service, caller(), name)
         return rpc.ListSessionRecordingsResponse(recordings=map(convert.recording, found))
 
     async def ReceiveDailyWebhook(
@@ -90,7 +89,7 @@ class Servicer(LiveSessionsServicer):
         metadata = _metadata(context)
         signature = metadata.get("x-webhook-signature", "")
         timestamp = metadata.get("x-webhook-timestamp", "")
-        await webhooks.receive(self._store, self._webhook_secret, signature, timestamp, request.body.data)
+        await room_events.receive(self._service, self._webhook_secret, signature, timestamp, request.body.data)
         return rpc.ReceiveDailyWebhookResponse()
 
 

@@ -1,1 +1,31 @@
-"""What keeps the rows true when nobody calls."""
+"""What keeps the rows true when nobody calls: each process works the queue of what is due, and applies
+Daily's events."""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from server.upkeep import attendance, housekeeping, inbox, queue, recordings, sessions, webhook
+from server.upkeep.queue import Work
+from server.usecases.service import Service
+from storage.queue import Line
+
+
+async def run(service: Service, daily_webhook: webhook.Webhook | None) -> None:
+    """Until cancelled. `daily_webhook` is kept right at Daily."""
+    chores: dict[str, Work] = {"meetings": attendance.sweep, "forget": housekeeping.forget}
+    if daily_webhook is not None:
+        chores["webhook"] = partial(webhook.keep, daily_webhook)
+    works: Mapping[Line, Work] = {
+        Line.ENDS: sessions.end,
+        Line.CLOSINGS: sessions.close,
+        Line.SESSIONS: sessions.look_after,
+        Line.STARTS: recordings.finish_start,
+        Line.RECORDINGS: recordings.look_after,
+        Line.MEETINGS: attendance.compare,
+        Line.CHORES: partial(housekeeping.do, chores),
+    }
+    async with asyncio.TaskGroup() as parts:
+        parts.create_task(queue.run(service, works))
+        parts.create_task(inbox.run(service))
+        parts.create_task(housekeeping.add(service, list(chores)))

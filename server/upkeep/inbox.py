@@ -166,4 +166,3 @@ async def _belongs(tx: Transaction, event: Event, room_name: str | None) -> None
         await tx.inbox.belongs(event.id, room_name)
     else:
         await tx.inbox.applied([event.id])
-

@@ -28,7 +28,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 """Seconds for which an item is put off that failed; doubled with each try."""
 
 Work = Callable[[Service, Any, int], Awaitable[timedelta | None]]
-"""Does what is due of an item that has been tried so often. Returns when it is due again: the pause, or None for not any
+"""Does what is due of an item that has been tried so often. Returns when it is due again: the pause, or None for no
 more; where the work itself has moved the item on, neither counts."""
 
 
@@ -48,7 +48,14 @@ async def _serve(service: Service, line: Line, work: Work) -> None:
             busy.add(task)
             task.add_done_callback(busy.discard)
         if not taken or len(busy) == AT_ONCE:
-            await asyncio.wait([*busy, asyncio.create_task(asyncio.sleep(INTERVAL))], return_when=asyncio.FIRST_COMPLETED)
+            await _pause_or_end_of_one(busy)
+
+
+async def _pause_or_end_of_one(busy: set[asyncio.Task[None]]) -> None:
+    if busy:
+        await asyncio.wait(busy, timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+    else:
+        await asyncio.sleep(INTERVAL)
 
 
 async def _taken(service: Service, line: Line, items: int) -> list[tuple[Any, int]]:

@@ -1,5 +1,5 @@
-"""What is due of sessions: ends that were asked for, rooms to be removed, creations that were given up, and classes that
-end by themselves."""
+"""What is due of sessions: ends that were asked for, rooms to be removed, creations that were given up, and classes
+that end by themselves."""
 
 import logging
 from datetime import datetime, timedelta

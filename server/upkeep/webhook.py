@@ -1,9 +1,10 @@
 """Daily's webhook, kept as it must be: at our url, with all events that we follow, and active.
 
-A domain may have other applications with webhooks of their own. Ours is known by its url, and nobody else's is touched."""
+A domain may have other applications with webhooks of their own: ours is known by its url, and no other is touched."""
 
 import logging
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from server.daily.client import DailyRefused
 from server.daily.events import EVENT_TYPES
@@ -22,15 +23,23 @@ REFUSED = timedelta(minutes=5)
 """After which it is tried again where Daily has no place for it."""
 
 
-async def keep(service: Service, chore: Chore, attempts: int, *, secret: str, url: str) -> timedelta:
-    ours, others = await _found(service, url)
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where Daily is to send its events, and the base64 secret with which it signs them."""
+
+    url: str
+    secret: str = field(repr=False)
+
+
+async def keep(webhook: Webhook, service: Service, chore: Chore, attempts: int) -> timedelta:
+    ours, others = await _found(service, webhook)
     if ours is not None and _is_right(ours):
         await service.store.run(_seen_right, chore)
         return LOOK
     try:
-        await register(service, secret=secret, url=url)
+        await register(service, webhook)
     except DailyRefused as refusal:
-        owners = ", ".join(webhook.url for webhook in others) or "none"
+        owners = ", ".join(other.url for other in others) or "none"
         logger.error("Daily refuses our webhook (%s); other webhooks of the domain: %s", refusal.info, owners)
         return REFUSED
     logger.warning("put right kind='webhook' state=%s", "missing" if ours is None else ours.state)
@@ -38,16 +47,18 @@ async def keep(service: Service, chore: Chore, attempts: int, *, secret: str, ur
     return LOOK
 
 
-async def register(service: Service, *, secret: str, url: str) -> None:
+async def register(service: Service, webhook: Webhook) -> None:
     """Makes Daily send its events here; re-activates our webhook where there is one."""
-    ours, _ = await _found(service, url)
-    await service.daily.save_webhook(None if ours is None else ours.uuid, url=url, secret=secret, event_types=EVENT_TYPES)
+    ours, _ = await _found(service, webhook)
+    uuid = None if ours is None else ours.uuid
+    await service.daily.save_webhook(uuid, url=webhook.url, secret=webhook.secret, event_types=EVENT_TYPES)
 
 
-async def _found(service: Service, url: str) -> tuple[WebhookAtDaily | None, list[WebhookAtDaily]]:
+async def _found(service: Service, webhook: Webhook) -> tuple[WebhookAtDaily | None, list[WebhookAtDaily]]:
+    """Ours, and those of others."""
     webhooks = await service.daily.webhooks()
-    ours = next((webhook for webhook in webhooks if webhook.url == url), None)
-    return ours, [webhook for webhook in webhooks if webhook is not ours]
+    ours = next((one for one in webhooks if one.url == webhook.url), None)
+    return ours, [one for one in webhooks if one is not ours]
 
 
 def _is_right(webhook: WebhookAtDaily) -> bool:

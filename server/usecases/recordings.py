@@ -143,7 +143,7 @@ async def _identified(
 
 
 async def _known(tx: Transaction, session: Session, recording: Recording, refused: bool) -> Recording | None:
-    """What the start has come to, if that is known by now: our recording, or the one because of which it was refused."""
+    """What the start has come to, if that is known by now: our recording, or the one that it was refused for."""
     current = rules.found(await tx.sessions.lock_by_id(session.id))
     rows = await tx.recordings.of_session(session.id)
     ours = next(row for row in rows if row.id == recording.id)

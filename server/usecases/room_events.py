@@ -1,9 +1,10 @@
-"""What Daily's events tell of a session's room, written down: in any order, and any number of times, the same events give
-the same rows."""
+"""What Daily's events tell of a session's room, written down: in any order, and any number of times, the same events
+give the same rows."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
+from server.daily import events as wire
 from server.daily.client import DEFAULT_INSTANCE
 from server.daily.events import (
     Event,
@@ -15,9 +16,11 @@ from server.daily.events import (
     RecordingReady,
     RecordingStarted,
 )
+from server.errors import InvalidArgument, Unauthenticated
 from server.usecases import ending
 from server.usecases.recordings import OVERDUE
 from server.usecases.rules import Lifetimes
+from server.usecases.service import Service
 from storage.model import Connection, RecordingStatus, Session
 from storage.store import Transaction
 
@@ -27,8 +30,24 @@ END_EXPECTED = timedelta(seconds=60)
 """After the last leave: by then the meeting's own end has been told, if it is told at all."""
 
 
+MAX_BODY = 1 << 20
+
+
 class NotYet(Exception):
     """An event about something that an event still on its way will tell us of."""
+
+
+async def receive(service: Service, secret: str | None, signature: str, timestamp: str, body: bytes) -> None:
+    """Keeps one event, to be applied by upkeep; nothing that is signed is refused, for Daily stops sending after three
+    refusals."""
+    if len(body) > MAX_BODY:
+        raise InvalidArgument("The event is larger than 1 MiB")
+    if wire.is_ping(body):
+        return
+    if not wire.is_signed(secret, signature, timestamp, body):
+        raise Unauthenticated("The webhook's signature is not valid")
+    envelope = wire.envelope(body)
+    await service.store.keep_event((envelope.id, envelope.type, envelope.subject, body))
 
 
 async def apply(
@@ -109,7 +128,9 @@ async def _recording_ready(tx: Transaction, session: Session, event: RecordingRe
     recording = await tx.recordings.by_daily_id(event.recording_id)
     if recording is None:
         rows = await tx.recordings.of_session(session.id)
-        if patient and any(row.recording_id is None for row in rows):  # it may be that one's, as an event on its way will tell
+        if patient and any(
+            row.recording_id is None for row in rows
+        ):  # it may be that one's, as an event on its way will tell
             raise NotYet("no recording of this session has that id")
         await tx.recordings.add(session.id, None, event.recording_id, event.started_at or event.at, OVERDUE)
         recording = await tx.recordings.by_daily_id(event.recording_id)

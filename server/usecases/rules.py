@@ -29,7 +29,7 @@ LATE = timedelta(seconds=6)
 LAST_RESORT = timedelta(days=1)
 """After the latest end that the rules allow, Daily removes the room by itself."""
 LOST_LEAVE = 4
-"""Daily is asked who is in a room that seems to be occupied after so many empty timeouts: a leave may have been lost."""
+"""Daily is asked who is in a room that seems occupied after so many empty timeouts: a leave may have been lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from server.caller import Caller
@@ -19,7 +20,7 @@ async def create(service: Service, caller: Caller, new: NewSession, key: str | N
         if session.room_created_at is not None:
             return session
         if ours or ("create", session.id) in service.works:
-            return await service.see_through("create", session, lambda: _make_room(service, session))
+            return await service.see_through("create", session, partial(_make_room, service, session))
         await asyncio.sleep(POLL_INTERVAL)
 
 
