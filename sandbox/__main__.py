@@ -72,7 +72,8 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> None
     from sandbox.stack import Ports, Stack
 
     ports = Ports(arguments.rest_port, arguments.grpc_port, arguments.daily_port, arguments.proxy_port)
-    with Stack(arguments.data_dir, ports, arguments.workers, interrupted) as stack:
+    daily_options = ["--limits"] if arguments.limits else []
+    with Stack(arguments.data_dir, ports, arguments.workers, interrupted, daily_options) as stack:
         print(_page(stack))
         print(json.dumps({"ready": True, **_whereabouts(stack)}), flush=True)
         stack.watch()
@@ -119,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     kept = "where data, secrets and logs are kept (default .data)"
     parser.add_argument("--data-dir", type=Path, default=Path(".data"), metavar="DIR", help=kept)
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="servers (default 1)")
+    limits = "let the stand-in refuse what is over Daily's rate limits"
+    parser.add_argument("--limits", action="store_true", help=limits)
     commands = parser.add_subparsers(dest="command", metavar="token")
     token = commands.add_parser("token", help="print a caller's token")
     for name in ("id", "name"):

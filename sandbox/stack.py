@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,8 @@ ANY = Ports()
 class Stack:
     """The running stack, between `__enter__` and `__exit__`.
 
-    LIVE_SESSIONS_… variables that are set win; `postgres` or `daily` is None where they name another.
+    LIVE_SESSIONS_… variables that are set win; `postgres` or `daily` is None where they name another. `daily_options`
+    are those of `python -m sandbox.daily`.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Stack:
         ports: Ports = ANY,
         workers: int = 1,
         interrupted: Callable[[], bool] = lambda: False,
+        daily_options: Sequence[str] = (),
     ) -> None:
         self._workspace = Workspace(data_dir, interrupted)
-        self._asked, self._workers = ports, workers
+        self._asked, self._workers, self._daily_options = ports, workers, daily_options
         self._given = given_settings()
         self._parts: list[Process] = []
         self._cleanup = ExitStack()
@@ -189,6 +191,7 @@ class Stack:
             f"--api-key={self._secrets['LIVE_SESSIONS_DAILY_API_KEY']}",
             "--domain=sandbox",
             f"--state={self._workspace.path / 'daily.json'}",
+            *self._daily_options,
         ]
         command = [sys.executable, "-m", "sandbox.daily", *options]
         ready = f"{self.daily_url}/sandbox/state"

@@ -1,7 +1,7 @@
 """What drives the stack in tests: REST callers, gRPC metadata, the stand-in's control surface, and waiting."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,9 +47,12 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
 
 @contextmanager
-def new_stack(workers: int = 1) -> Iterator[Stack]:
+def new_stack(workers: int = 1, daily_options: Sequence[str] = ()) -> Iterator[Stack]:
     # Not in pytest's own temporary directory, which PostgreSQL's user must not enter when the tests run as root.
-    with TemporaryDirectory() as data_dir, Stack(Path(data_dir), workers=workers) as running:
+    with (
+        TemporaryDirectory() as data_dir,
+        Stack(Path(data_dir), workers=workers, daily_options=daily_options) as running,
+    ):
         yield running
 
 
@@ -144,25 +147,69 @@ class DailyControl:
     def clear_faults(self) -> None:
         self._client.delete("/sandbox/faults").raise_for_status()
 
+    def settings(self, **settings: Any) -> None:
+        """How Daily behaves, such as listing_lag=6, until `reset`."""
+        self._post("settings", settings)
+
+    def odd(self, kind: str, **options: Any) -> None:
+        """A record (by `id`, or all in a `room`) shows other fields: `set`, `remove`; `where`: answers or events."""
+        self._post("odd", {"kind": kind, **options})
+
+    def others(self, **options: Any) -> dict[str, Any]:
+        """Another application's room on the domain, with a call and a recording; `webhook` and `events` as asked."""
+        return self._post("others", options)
+
+    def reset(self) -> None:
+        """Clears faults and oddities, and takes the settings back."""
+        for what in ("faults", "odd", "settings"):
+            self._client.delete(f"/sandbox/{what}").raise_for_status()
+
     def state(self) -> dict[str, Any]:
         return dict(self._client.get("/sandbox/state").json())
 
+    def of_room(self, room_name: str) -> dict[str, Any]:
+        """The state of one room alone."""
+        return dict(self._client.get("/sandbox/state", params={"room": room_name}).json())
+
     def calls(self, call: str) -> int:
         """How often Daily was asked, by method and path template, such as "POST /rooms"."""
-        return int(self.state()["calls"].get(call, 0))
+        return int(self._client.get("/sandbox/calls").json()["calls"].get(call, 0))
+
+    def refused(self) -> dict[str, int]:
+        """How often Daily's limits refused a call, by their class."""
+        return dict(self._client.get("/sandbox/calls").json()["refused"])
 
     def rooms(self) -> set[str]:
         return {room["name"] for room in self.state()["rooms"]}
 
     def recordings(self, room_name: str) -> list[dict[str, Any]]:
-        return [one for one in self.state()["recordings"] if one["room_name"] == room_name]
+        return list(self.of_room(room_name)["recordings"])
 
     def join(self, room_name: str, meeting_token: str) -> dict[str, Any]:
-        answer = self._client.post(f"/sandbox/rooms/{room_name}/join", json={"token": meeting_token})
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
+        return self._post(f"rooms/{room_name}/join", {"token": meeting_token})
 
     def leave(self, room_name: str, session_id: str) -> dict[str, Any]:
-        answer = self._client.post(f"/sandbox/rooms/{room_name}/leave", json={"session_id": session_id})
+        return self._post(f"rooms/{room_name}/leave", {"session_id": session_id})
+
+    def fill(self, room_name: str, users: int, **options: Any) -> list[str]:
+        """Many join at once; with quiet=True no event tells of them. Their session ids."""
+        return list(self._post(f"rooms/{room_name}/fill", {"users": users, **options})["session_ids"])
+
+    def press_record(self, room_name: str, session_id: str | None = None) -> dict[str, Any]:
+        """Daily's own Record button; the recording that it starts."""
+        return self._post(f"rooms/{room_name}/record", {"session_id": session_id} if session_id else {})
+
+    def press_stop(self, room_name: str) -> dict[str, Any]:
+        return self._post(f"rooms/{room_name}/record/stop", {})
+
+    def put_webhook(self, uuid: str, **changes: Any) -> None:
+        """Changes a webhook behind the service's back: `state`, `url`, `eventTypes`."""
+        self._post(f"webhooks/{uuid}", changes)
+
+    def delete_webhook(self, uuid: str) -> None:
+        self._client.delete(f"/sandbox/webhooks/{uuid}").raise_for_status()
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self._client.post(f"/sandbox/{path}", json=body)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())

@@ -38,12 +38,12 @@ def rest(stack: Stack, http: httpx.Client) -> Rest:
 
 @pytest.fixture
 def daily(stack: Stack) -> Iterator[DailyControl]:
-    """The stand-in's control surface; its faults are cleared afterwards."""
+    """The stand-in's control surface; it is reset afterwards."""
     assert stack.daily_url is not None
     with http_client(stack.daily_url) as client:
         control = DailyControl(client)
         yield control
-        control.clear_faults()
+        control.reset()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m sandbox.daily --api-key KEY --state FILE`: serves it on 127.0.0.1 until SIGTERM or Ctrl-C."""
+"""`python -m sandbox.daily --api-key KEY [--state FILE]`: serves it on 127.0.0.1 until SIGTERM or Ctrl-C."""
 
 import argparse
 import socket
@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .app import create_app
 from .faults import Faults
+from .settings import Settings
 
 
 class Protocol(HttpToolsProtocol):
@@ -37,9 +38,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--api-key", required=True)
     parser.add_argument("--domain", default="sandbox")
-    parser.add_argument("--state", type=Path, required=True, help="JSON file, created when missing")
+    parser.add_argument("--state", type=Path, help="JSON file, created when missing; without it nothing is kept")
+    parser.add_argument("--no-state", dest="state", action="store_const", const=None, help="takes --state back")
+    parser.add_argument("--limits", action="store_true", help="refuse what is over Daily's rate limits")
     options = parser.parse_args()
-    app = create_app(options.api_key, options.domain, options.state)
+    app = create_app(options.api_key, options.domain, options.state, Settings(limits=options.limits))
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import meetings, recordings
+from . import calls, recordings
+from .control import CONTROL, check_file
 from .delivery import Delivery
 from .errors import DailyError, invalid, nobody_in_call
 from .faults import Fault, Faults
-from .handlers import API, CONTROL, Call, Daily, Handler, check_file
+from .handlers import API, Call, Daily, Handler
+from .settings import Settings
 from .state import State
 from .tokens import Tokens
 
@@ -29,17 +32,22 @@ FILE = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42" + b"\x00\x00\x00\x08f
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(api_key: str, domain: str, path: Path) -> Starlette:
-    state, faults = State(path), Faults()
-    daily = Daily(domain, state, Tokens(api_key, state.domain_id), faults, Delivery(state, faults))
+def create_app(api_key: str, domain: str, path: Path | None, settings: Settings) -> Starlette:
+    """`path` is where its state is kept, if it is."""
+    state, faults = State(path, replace(settings)), Faults()
+    delivery = Delivery(state, faults)
+    state.listener = delivery.take
+    daily = Daily(domain, settings, state, Tokens(api_key, state.domain_id), faults, delivery)
+    calls.rearm(state)
+    recordings.rearm(state)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        background = [asyncio.create_task(daily.delivery.run()), asyncio.create_task(_clock(state))]
+        clock = asyncio.create_task(_clock(state))
         yield
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        clock.cancel()
+        await asyncio.gather(clock, return_exceptions=True)
+        await delivery.close()
         state.save()
 
     routes = [_route("/v1", text, _api(daily, text, handler)) for text, handler in API.items()]
@@ -52,11 +60,10 @@ def create_app(api_key: str, domain: str, path: Path) -> Starlette:
 
 
 async def _clock(state: State) -> None:
-    """Makes time pass: limits, ejections, processing, saving."""
+    """Makes time pass."""
     while True:
         await asyncio.sleep(TICK)
-        meetings.advance(state)
-        recordings.advance(state)
+        state.advance()
         state.save_if_due()
 
 
@@ -69,6 +76,8 @@ def _api(daily: Daily, text: str, handler: Handler) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         daily.calls[text] = daily.calls.get(text, 0) + 1
         _authenticate(request, daily.tokens.api_key)
+        if daily.state.settings.limits:
+            daily.limits.admit(text)
         call = await _read(daily, request)
         if fault := daily.faults.take_for_call(request.method, request.url.path.removeprefix("/v1")):
             return await _faulty(fault, request, call, handler)

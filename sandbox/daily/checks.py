@@ -36,10 +36,13 @@ def _flags_or_subset(allowed: set[str]) -> Callable[[Any], bool]:
 PERMISSIONS: dict[str, Check] = {
     "hasPresence": ("a boolean", lambda v: isinstance(v, bool)),
     "canSend": (
-        "a boolean or a list of video, audio, screenVideo, screenAudio",
-        _flags_or_subset({"video", "audio", "screenVideo", "screenAudio"}),
+        "a boolean or a list of video, audio, screenVideo, screenAudio, customVideo, customAudio",
+        _flags_or_subset({"video", "audio", "screenVideo", "screenAudio", "customVideo", "customAudio"}),
     ),
-    "canReceive": ("an object", lambda v: isinstance(v, dict)),
+    "canReceive": (
+        "an object of base, byUserId, byParticipantId",
+        lambda v: isinstance(v, dict) and v.keys() <= {"base", "byUserId", "byParticipantId"},
+    ),
     "canAdmin": (
         "a boolean or a list of participants, streaming, transcription",
         _flags_or_subset({"participants", "streaming", "transcription"}),
@@ -56,7 +59,8 @@ def is_permissions(value: Any) -> bool:
 BOOLEAN: Check = ("a boolean", lambda v: isinstance(v, bool))
 STRING: Check = ("a string", lambda v: isinstance(v, str))
 NUMBER: Check = ("a number", is_number)
-UNIX_TIME: Check = ("an integer (unix seconds)", is_int)
+UNIX_TIME: Check = ("a number (unix seconds)", is_number)
+SECONDS: Check = ("a number of seconds, 0 or more", lambda v: is_number(v) and v >= 0)
 POSITIVE: Check = ("a positive number", lambda v: is_number(v) and v > 0)
 POSITIVE_INT: Check = ("a positive integer", lambda v: is_int(v) and v > 0)
 OBJECT: Check = ("an object", lambda v: isinstance(v, dict))

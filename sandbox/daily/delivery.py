@@ -1,31 +1,22 @@
-"""Delivers events to the webhook: in order, signed, with Daily's circuit breaker and the webhook faults."""
+"""Delivers events to the webhooks: in order, signed, with Daily's circuit breaker and the webhook faults."""
 
 import asyncio
 import base64
 import hashlib
 import hmac
 import json
-from collections import deque
-from typing import Literal
+from collections import defaultdict, deque
+from functools import partial
 
 import httpx
 
 from .faults import Faults
-from .state import JSON, Event, State, Webhook, new_id, now
+from .model import EVENT_TYPES, JSON, Event, Webhook, event_id, new_id, now
+from .state import State
 
 TIMEOUT = 5.0
 FAILURES_ALLOWED = 3
 HELD_SECONDS = 1.0
-Outcome = Literal["sent", "held", "dropped"]
-ID_PREFIX = {
-    "meeting.started": "met-sta",
-    "meeting.ended": "met-end",
-    "participant.joined": "ptcpt-join",
-    "participant.left": "ptcpt-left",
-    "recording.started": "rec-sta",
-    "recording.ready-to-download": "rec-rtd",
-    "recording.error": "rec-err",
-}
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -35,85 +26,96 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 
 class Delivery:
+    """Each webhook has a queue of its own, so that one that does not answer keeps no other waiting."""
+
     def __init__(self, state: State, faults: Faults) -> None:
         self._state = state
         self._faults = faults
         self._client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+        self._waiting: dict[str, deque[Event]] = defaultdict(deque)
+        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._held: Event | None = None
         self.log: deque[JSON] = deque(maxlen=1000)
 
-    async def ping(self, url: str) -> bool:
-        """Daily's test message, which is not signed; whether the answer was 200."""
-        return await self._post(url, b'{"test":"test"}', {}) == 200
+    async def ping(self, url: str, secret: str) -> bool:
+        """Daily's test message; whether the answer was 200."""
+        return await self._post(url, secret, b'{"test":"test"}') == 200
 
-    async def run(self) -> None:
-        """Sends what `State.emit` told, for ever. An event that was held back follows the next one sent."""
-        held: Event | None = None
-        held_until: float | None = None
-        async with self._client:
-            while True:
-                event = await self._next(held_until)
-                outcome = await self._deliver(event, may_hold=held is None) if event else "sent"
-                if outcome == "held":
-                    held, held_until = event, asyncio.get_running_loop().time() + HELD_SECONDS
-                elif outcome == "sent" and held:
-                    await self._send(held, event_id(held, held.subject))
-                    held = held_until = None
+    async def close(self) -> None:
+        for sender in self._senders.values():
+            sender.cancel()
+        await asyncio.gather(*self._senders.values(), return_exceptions=True)
+        await self._client.aclose()
 
-    async def _next(self, until: float | None) -> Event | None:
-        try:
-            async with asyncio.timeout_at(until):
-                return await self._state.events.get()
-        except TimeoutError:
-            return None
+    def take(self, event: Event) -> None:
+        """Sends what happened, or what a fault makes of it. An event that was held back follows the next one."""
+        webhooks = [one for one in self._state.webhooks.values() if _wants(one, event)]
+        active = any(one.state == "ACTIVE" for one in webhooks)
+        fault = self._faults.take_for_event(event.type, event.room) if active else None
+        match fault.fault if fault else None:
+            case "webhook_drop":
+                self._note(None, event, "dropped")
+                return
+            case "webhook_delay":
+                assert fault is not None
+                asyncio.get_running_loop().call_later(fault.seconds or 0, self._send, event)
+                return
+            case "webhook_reorder" if self._held is None:
+                self._held = event
+                asyncio.get_running_loop().call_later(HELD_SECONDS, self._release, event)
+                return
+            case "webhook_duplicate":
+                self._send(event)
+                self._send(_under_another_id(event))
+            case _:
+                self._send(event)
+        if webhooks and self._held:
+            self._release(self._held)
 
-    async def _deliver(self, event: Event, *, may_hold: bool) -> Outcome:
-        webhook = self._state.webhook
-        if webhook is None or event.type not in webhook.event_types:
-            return "dropped"
-        fault = self._faults.take_for_event(event.type) if webhook.state == "ACTIVE" else None
-        name = fault.fault if fault else None
-        first_id = event_id(event, event.subject)
-        if name == "webhook_drop":
-            self._note(event, first_id, "dropped")
-            return "dropped"
-        if name == "webhook_reorder" and may_hold:
-            return "held"
-        await self._send(event, first_id)
-        if name == "webhook_duplicate":
-            await self._send(event, event_id(event, new_id()))
-        return "sent"
+    def _release(self, held: Event) -> None:
+        if self._held is held:
+            self._held = None
+            self._send(held)
 
-    async def _send(self, event: Event, id_: str) -> None:
-        webhook = self._state.webhook
-        if webhook is None or webhook.state != "ACTIVE":
-            self._note(event, id_, "not sent")
+    def _send(self, event: Event) -> None:
+        for webhook in self._state.webhooks.values():
+            if _wants(webhook, event):
+                self._waiting[webhook.uuid].append(event)
+                if webhook.uuid not in self._senders:
+                    sender = asyncio.create_task(self._empty(webhook))
+                    sender.add_done_callback(partial(self._forget, webhook.uuid))
+                    self._senders[webhook.uuid] = sender
+
+    def _forget(self, uuid: str, _: "asyncio.Task[None]") -> None:
+        del self._senders[uuid]
+
+    async def _empty(self, webhook: Webhook) -> None:
+        waiting = self._waiting[webhook.uuid]
+        while waiting:
+            some = [waiting.popleft() for _ in range(min(len(waiting), self._state.settings.deliveries_at_once))]
+            await asyncio.gather(*(self._deliver(webhook, event) for event in some))
+
+    async def _deliver(self, webhook: Webhook, event: Event) -> None:
+        if webhook.state != "ACTIVE" or webhook.uuid not in self._state.webhooks:
+            self._note(webhook, event, "not sent")
             return
-        message = {
-            "version": "1.0.0",
-            "type": event.type,
-            "id": id_,
-            "payload": event.payload,
-            "event_ts": event.event_ts,
-        }
-        body = json.dumps(message, separators=(",", ":")).encode()
-        timestamp = str(int(now()))
-        signed = {
-            "X-Webhook-Timestamp": timestamp,
-            "X-Webhook-Signature": signature(webhook.hmac, timestamp, body),
-        }
-        status = await self._post(webhook.url, body, signed)
-        self._note(event, id_, status or "no answer")
+        body = json.dumps(event.message, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+        status = await self._post(webhook.url, webhook.hmac, body)
+        self._note(webhook, event, status or "no answer")
         self._count(webhook, failed=status != 200)
 
-    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int | None:
+    async def _post(self, url: str, secret: str, body: bytes) -> int | None:
+        timestamp = str(int(now()))
+        headers = {
+            "Content-Type": "application/json",
+            "X-Webhook-Timestamp": timestamp,
+            "X-Webhook-Signature": signature(secret, timestamp, body),
+        }
         try:
             async with asyncio.timeout(TIMEOUT):
-                answer = await self._client.post(
-                    url, content=body, headers={"Content-Type": "application/json", **headers}
-                )
+                return (await self._client.post(url, content=body, headers=headers)).status_code
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
             return None
-        return answer.status_code
 
     def _count(self, webhook: Webhook, *, failed: bool) -> None:
         webhook.last_moment_pushed = now()
@@ -122,9 +124,22 @@ class Delivery:
             webhook.state = "FAILED"
         self._state.changed = True
 
-    def _note(self, event: Event, id_: str, status: int | str) -> None:
-        self.log.append({"type": event.type, "id": id_, "status": status, "room": event.room})
+    def _note(self, webhook: Webhook | None, event: Event, status: int | str) -> None:
+        self.log.append(
+            {
+                "type": event.type,
+                "id": event.message.get("id"),
+                "status": status,
+                "room": event.room,
+                "webhook": webhook.uuid if webhook else None,
+            }
+        )
 
 
-def event_id(event: Event, subject: str) -> str:
-    return f"{ID_PREFIX[event.type]}-{subject}-{int(event.event_ts)}"
+def _wants(webhook: Webhook, event: Event) -> bool:
+    return event.type in webhook.event_types or event.type not in EVENT_TYPES
+
+
+def _under_another_id(event: Event) -> Event:
+    id = event_id(event.type, new_id(), int(now())) if event.type in EVENT_TYPES else new_id()
+    return Event(event.type, event.room, event.message | {"id": id})

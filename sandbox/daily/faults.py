@@ -5,19 +5,10 @@ from dataclasses import asdict, dataclass
 
 from . import checks
 from .errors import invalid
-from .state import JSON
+from .model import EVENT_TYPES, JSON
 
 HTTP_FAULTS = ("status", "rate_limit", "delay", "hang", "lost_answer", "nobody_in_call")
-WEBHOOK_FAULTS = ("webhook_drop", "webhook_duplicate", "webhook_reorder")
-EVENT_TYPES = (
-    "meeting.started",
-    "meeting.ended",
-    "participant.joined",
-    "participant.left",
-    "recording.started",
-    "recording.ready-to-download",
-    "recording.error",
-)
+WEBHOOK_FAULTS = ("webhook_drop", "webhook_delay", "webhook_duplicate", "webhook_reorder")
 FIELDS: dict[str, checks.Check] = {
     "fault": checks.one_of(*HTTP_FAULTS, *WEBHOOK_FAULTS),
     "method": checks.one_of("GET", "POST", "DELETE"),
@@ -26,13 +17,14 @@ FIELDS: dict[str, checks.Check] = {
     "seconds": checks.POSITIVE,
     "times": ("a positive integer or null", lambda v: v is None or (checks.is_int(v) and v > 0)),
     "type": checks.one_of(*EVENT_TYPES),
+    "room": checks.STRING,
 }
-NEEDED = {"status": ("status",), "delay": ("seconds",)}
+NEEDED = {"status": ("status",), "delay": ("seconds",), "webhook_delay": ("seconds",)}
 
 
 @dataclass
 class Fault:
-    """`times` is how often it still acts; None means until cleared."""
+    """`times` is how often it still acts, None until cleared; `type` and `room` narrow a fault of events."""
 
     fault: str
     method: str | None = None
@@ -41,6 +33,7 @@ class Fault:
     seconds: float | None = None
     times: int | None = 1
     type: str | None = None
+    room: str | None = None
 
     def meets_call(self, method: str, path: str) -> bool:
         if self.path is None or self.method != method:
@@ -50,8 +43,8 @@ class Fault:
             want == "*" or want.startswith(":") or want == have for want, have in zip(wanted, given, strict=True)
         )
 
-    def meets_event(self, event_type: str) -> bool:
-        return self.fault in WEBHOOK_FAULTS and self.type in (None, event_type)
+    def meets_event(self, type: str, room: str) -> bool:
+        return self.fault in WEBHOOK_FAULTS and self.type in (None, type) and self.room in (None, room)
 
 
 class Faults:
@@ -76,8 +69,8 @@ class Faults:
     def take_for_call(self, method: str, path: str) -> Fault | None:
         return self._take(next((f for f in self._faults if f.meets_call(method, path)), None))
 
-    def take_for_event(self, event_type: str) -> Fault | None:
-        return self._take(next((f for f in self._faults if f.meets_event(event_type)), None))
+    def take_for_event(self, type: str, room: str) -> Fault | None:
+        return self._take(next((f for f in self._faults if f.meets_event(type, room)), None))
 
     def _take(self, fault: Fault | None) -> Fault | None:
         if fault is not None and fault.times is not None:
@@ -92,9 +85,9 @@ def _parsed(body: JSON) -> Fault:
         raise invalid(f"unknown field {min(unknown)}; known are {', '.join(FIELDS)}")
     checks.check(body, FIELDS)
     name = body.get("fault")
-    needed = ["fault"]
+    needed = ["fault", *NEEDED.get(str(name), ())]
     if name in HTTP_FAULTS:
-        needed += ["method", "path", *NEEDED.get(name, ())]
+        needed += ["method", "path"]
     if missing := [field for field in needed if field not in body]:
         raise invalid(f"{missing[0]} is required")
     return Fault(**body)

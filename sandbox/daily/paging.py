@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def page(newest_first: Sequence[T], query: Mapping[str, str], id_of: Callable[[T], str]) -> Sequence[T]:
-    limit = _limit(query)
+    limit = limit_of(query)
     start, end = 0, len(newest_first)
     ids = [id_of(item) for item in newest_first] if CURSORS & query.keys() else []
     if "starting_after" in query:
@@ -23,7 +23,7 @@ def page(newest_first: Sequence[T], query: Mapping[str, str], id_of: Callable[[T
     return newest_first[start:end][:limit]
 
 
-def _limit(query: Mapping[str, str]) -> int:
+def limit_of(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(MAX_LIMIT))
     if not (text.isdecimal() and 1 <= int(text) <= MAX_LIMIT):
         raise invalid(f"limit must be an integer from 1 to {MAX_LIMIT}")

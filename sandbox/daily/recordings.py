@@ -1,63 +1,80 @@
 """Recordings: started and stopped by instance, ended by their limits, finished after some processing."""
 
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterable, Mapping
 
 from . import checks
-from .errors import DailyError, invalid
+from .errors import DailyError, invalid, nobody_in_call
+from .model import JSON, Recording, Room, new_id, now
 from .paging import page
-from .state import JSON, Recording, State, new_id, now
+from .state import State
 
 DEFAULT_INSTANCE = "c3df927c-f738-4471-a2b7-066fa7e95a6b"
 DEFAULT_MAX_DURATION = 3 * 60 * 60
 DEFAULT_IDLE_TIMEOUT = 300
-PROCESSING_SECONDS = 0.5
 BODY = {
     "instanceId": checks.UUID,
-    "type": checks.one_of("cloud", "raw-tracks"),
+    "type": checks.one_of("cloud", "cloud-audio-only", "raw-tracks"),
     "layout": checks.OBJECT,
     "minIdleTimeOut": checks.POSITIVE,
     "maxDuration": checks.POSITIVE,
 }
 
 
-def start(state: State, domain: str, room: str, body: JSON) -> JSON:
-    """An empty room can be recorded: a silent host counts as present."""
+def start(state: State, domain: str, room: str, body: JSON, started_by: str | None = None) -> Recording:
     checks.check(body, BODY)
     instance_id = body.get("instanceId", DEFAULT_INSTANCE)
-    if any(running.instance_id == instance_id for running in _running(state, room)):
-        raise invalid(f"room {room} has an active stream")
+    _check_instances(state, room, instance_id)
     moment = now()
     meeting = state.open_meetings.get(room)
+    if meeting is None and not state.settings.nobody_needed:
+        raise nobody_in_call(room)
     recording = Recording(
         id=new_id(),
         room_name=room,
         instance_id=instance_id,
         layout=body.get("layout", {"preset": "default"}),
+        started_by=started_by,
         start_ts=moment,
         max_duration=body.get("maxDuration", DEFAULT_MAX_DURATION),
         min_idle_timeout=body.get("minIdleTimeOut", DEFAULT_IDLE_TIMEOUT),
         s3key=f"{domain}/{room}/{round(moment * 1000)}",
         mtg_session_id=meeting.id if meeting else None,
-        max_participants=len(meeting.present()) if meeting else 1,
+        max_participants=len(meeting.inside) if meeting else 1,
     )
-    state.recordings[recording.id] = state.open_recordings[recording.id] = recording
-    state.emit("recording.started", recording.id, room, _started_payload(recording))
-    return {"status": "sent"}
+    state.add_recording(recording)
+    _watch_longest(state, recording)
+    _tell(state, "recording.started", recording, _started_payload(recording))
+    return recording
 
 
-def stop(state: State, room: str, body: JSON) -> JSON:
+def press(state: State, domain: str, room: Room, body: JSON) -> Recording:
+    """The Record button inside the call: the default instance, in a room that may be recorded, by an owner."""
+    checks.check(body, {"session_id": checks.STRING})
+    if not room.properties.get("enable_recording"):
+        raise DailyError(403, f"room {room.name} cannot be recorded")
+    session_id = body.get("session_id")
+    if session_id is not None:
+        meeting = state.open_meetings.get(room.name)
+        connection = meeting.inside.get(session_id) if meeting else None
+        if connection is None or not connection.owner:
+            raise DailyError(403, f"{session_id} is no owner inside room {room.name}")
+    return start(state, domain, room.name, {}, session_id)
+
+
+def stop(state: State, room: str, body: JSON) -> Recording:
     checks.check(body, {"instanceId": checks.UUID})
     instance_id = body.get("instanceId", DEFAULT_INSTANCE)
-    for recording in _running(state, room):
+    for recording in state.running(room):
         if recording.instance_id == instance_id:
-            recording.end_ts = now()
-            return {"status": "sent"}
+            _end(state, recording, now())
+            return recording
     raise invalid(f"room {room} is not being recorded")
 
 
 def stop_all(state: State, room: str) -> None:
-    for recording in _running(state, room):
-        recording.end_ts = now()
+    for recording in state.running(room):
+        _end(state, recording, now())
 
 
 def end(state: State, recording_id: str) -> Recording:
@@ -65,7 +82,7 @@ def end(state: State, recording_id: str) -> Recording:
     recording = _open(state, recording_id)
     if recording.end_ts is not None:
         raise invalid(f"recording {recording_id} has ended")
-    recording.end_ts = now()
+    _end(state, recording, now())
     return recording
 
 
@@ -74,53 +91,40 @@ def fail(state: State, recording_id: str, body: JSON) -> Recording:
     recording = _open(state, recording_id)
     recording.end_ts = recording.end_ts or now()
     recording.status = "canceled"
-    del state.open_recordings[recording_id]
     error = {
-        "action": "cloud-recording-err",
+        "action": "cloud-recording-error",
         "error_msg": body.get("error_msg", "the recording failed"),
         "instance_id": recording.instance_id,
         "room_name": recording.room_name,
         "timestamp": int(now()),
     }
-    state.emit("recording.error", recording_id, recording.room_name, error)
+    _tell(state, "recording.error", recording, error)
     return recording
 
 
-def advance(state: State) -> None:
-    """Ends what has reached its limit, finishes what has been processed."""
-    moment = now()
-    for recording in list(state.open_recordings.values()):
-        if recording.end_ts is None:
-            limit = recording.start_ts + recording.max_duration
-            if recording.idle_since is not None:
-                limit = min(limit, recording.idle_since + recording.min_idle_timeout)
-            if limit <= moment:
-                recording.end_ts = round(limit, 3)
-                state.changed = True
-        elif recording.end_ts + PROCESSING_SECONDS <= moment:
-            _finish(state, recording, recording.end_ts)
-
-
 def find(state: State, recording_id: str) -> Recording:
-    if recording := state.recordings.get(recording_id):
+    """As the API finds it: not before the list has it."""
+    if (recording := state.recordings.get(recording_id)) and _is_listed(state, recording):
         return recording
     raise DailyError(404, f"recording {recording_id} not found")
 
 
 def listed(state: State, query: Mapping[str, str]) -> JSON:
-    room = query.get("room_name")
-    found = [r for r in reversed(state.recordings.values()) if room in (None, r.room_name)]
-    return {"total_count": len(found), "data": [view(r) for r in page(found, query, lambda r: r.id)]}
+    among: Iterable[Recording] = state.recordings.values()
+    if "room_name" in query:
+        among = state.recordings_of.get(query["room_name"], {}).values()
+    found = [recording for recording in among if _is_listed(state, recording)]
+    shown = [view(state, one) for one in page(found[::-1], query, lambda one: one.id)]
+    return {"total_count": len(found), "data": shown}
 
 
 def delete(state: State, recording_id: str) -> JSON:
-    find(state, recording_id)
-    del state.recordings[recording_id]
-    state.open_recordings.pop(recording_id, None)
+    recording = find(state, recording_id)
+    del state.recordings[recording_id], state.recordings_of[recording.room_name][recording_id]
     return {"deleted": True, "id": recording_id}
 
 
-def view(recording: Recording) -> JSON:
+def view(state: State, recording: Recording) -> JSON:
     shown: JSON = {
         "id": recording.id,
         "room_name": recording.room_name,
@@ -133,42 +137,103 @@ def view(recording: Recording) -> JSON:
     }
     if recording.duration is not None:
         shown["duration"] = recording.duration
-    return shown
+    return state.odd.shown(shown, "recording", recording.id, recording.room_name)
 
 
-def _running(state: State, room: str) -> Iterator[Recording]:
-    return (r for r in state.open_recordings.values() if r.room_name == room and r.end_ts is None)
+def watch_idle(state: State, recording: Recording) -> None:
+    """Ends it when its call has been empty for long."""
+
+    def look() -> None:
+        since = recording.idle_since
+        if since is not None and recording.end_ts is None and since + recording.min_idle_timeout <= now():
+            _end(state, recording, round(since + recording.min_idle_timeout, 3))
+
+    if recording.idle_since is not None:
+        state.at(recording.idle_since + recording.min_idle_timeout, look)
+
+
+def rearm(state: State) -> None:
+    """Watches again what a restart has forgotten."""
+    for recording in state.recordings.values():
+        if recording.end_ts is None:
+            _watch_longest(state, recording)
+            watch_idle(state, recording)
+        elif recording.status == "in-progress":
+            _finish_later(state, recording, recording.end_ts)
+
+
+def _check_instances(state: State, room: str, instance_id: str) -> None:
+    running = {recording.instance_id for recording in state.running(room)}
+    if instance_id in running:
+        raise invalid(f"room {room} has an active stream")
+    allowed = state.settings.streaming_instances
+    if len(running) >= allowed:
+        raise invalid(f"room {room} cannot have more than {allowed} streaming instance{'s' * (allowed > 1)}")
+
+
+def _is_listed(state: State, recording: Recording) -> bool:
+    return recording.start_ts + state.settings.listing_lag <= now()
+
+
+def _watch_longest(state: State, recording: Recording) -> None:
+    limit = round(recording.start_ts + recording.max_duration, 3)
+
+    def look() -> None:
+        if recording.end_ts is None:
+            _end(state, recording, limit)
+
+    state.at(limit, look)
 
 
 def _open(state: State, recording_id: str) -> Recording:
-    recording = find(state, recording_id)
+    recording = state.recordings.get(recording_id)
+    if recording is None:
+        raise DailyError(404, f"recording {recording_id} not found")
     if recording.status != "in-progress":
         raise invalid(f"recording {recording_id} is {recording.status}")
     return recording
 
 
-def _finish(state: State, recording: Recording, end_ts: float) -> None:
-    recording.status = "finished"
-    recording.duration = max(1, int(end_ts - recording.start_ts))
-    del state.open_recordings[recording.id]
-    ready = {
+def _end(state: State, recording: Recording, moment: float) -> None:
+    recording.end_ts = moment
+    _finish_later(state, recording, moment)
+
+
+def _finish_later(state: State, recording: Recording, end_ts: float) -> None:
+    def finish() -> None:
+        if recording.status != "in-progress" or recording.id not in state.recordings:
+            return
+        recording.status = "finished"
+        recording.duration = max(1, int(end_ts - recording.start_ts))
+        _tell(state, "recording.ready-to-download", recording, _ready_payload(recording))
+
+    state.at(end_ts + state.settings.processing_seconds, finish)
+
+
+def _tell(state: State, type: str, recording: Recording, payload: JSON) -> None:
+    state.emit(type, recording.id, recording.room_name, payload, recording.instance_id)
+
+
+def _started_payload(recording: Recording) -> JSON:
+    return {
+        "action": "start-cloud-recording",
+        "recording_id": recording.id,
+        "layout": recording.layout,
+        "started_by": recording.started_by,
+        "instance_id": recording.instance_id,
+        "start_ts": int(recording.start_ts),
+    }
+
+
+def _ready_payload(recording: Recording) -> JSON:
+    return {
+        "type": "cloud",
         "recording_id": recording.id,
         "room_name": recording.room_name,
         "start_ts": int(recording.start_ts),
         "status": recording.status,
         "max_participants": recording.max_participants,
         "duration": recording.duration,
+        "share_token": secrets.token_urlsafe(9),
         "s3_key": recording.s3key,
-    }
-    state.emit("recording.ready-to-download", recording.id, recording.room_name, ready)
-
-
-def _started_payload(recording: Recording) -> JSON:
-    return {
-        "action": "cloud-recording-started",
-        "recording_id": recording.id,
-        "layout": recording.layout,
-        "started_by": None,
-        "instance_id": recording.instance_id,
-        "start_ts": int(recording.start_ts),
     }

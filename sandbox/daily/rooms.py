@@ -5,17 +5,18 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from . import checks, meetings, recordings
+from . import calls, checks, recordings
 from .errors import invalid, room_not_found
+from .model import JSON, Room, iso, new_id, now
 from .paging import page
-from .state import JSON, Room, State, iso, new_id, now
+from .state import State
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 MAX_NAME = 128
 PRIVACY = {"privacy": checks.one_of("public", "private")}
 PROPERTIES = {
     "max_participants": checks.POSITIVE_INT,
-    "enable_recording": checks.one_of("cloud", "local", "raw-tracks"),
+    "enable_recording": checks.one_of("cloud", "cloud-audio-only", "local", "raw-tracks"),
     "nbf": checks.UNIX_TIME,
     "exp": checks.UNIX_TIME,
     "eject_at_room_exp": checks.BOOLEAN,
@@ -27,7 +28,7 @@ PROPERTIES = {
     "recordings_bucket": checks.OBJECT,
 }
 DEFAULTS: JSON = {
-    "max_participants": meetings.DEFAULT_MAX_PARTICIPANTS,
+    "max_participants": calls.DEFAULT_MAX_PARTICIPANTS,
     "eject_at_room_exp": False,
     "start_video_off": False,
     "start_audio_off": False,
@@ -35,8 +36,8 @@ DEFAULTS: JSON = {
 }
 
 
-def view(room: Room, domain: str) -> JSON:
-    return {
+def view(state: State, room: Room, domain: str) -> JSON:
+    shown = {
         "id": room.id,
         "name": room.name,
         "api_created": True,
@@ -45,13 +46,14 @@ def view(room: Room, domain: str) -> JSON:
         "created_at": iso(room.created_at),
         "config": room.properties,
     }
+    return state.odd.shown(shown, "room", room.name, room.name)
 
 
 def create(state: State, body: JSON) -> Room:
     name = body.get("name", secrets.token_urlsafe(15))
     _check_name(name)
     checks.check(body, PRIVACY)
-    properties = _merged({}, body.get("properties", {}))
+    properties = _merged(state, {}, body.get("properties", {}))
     if (existing := state.rooms.get(name)) and not _gone(state, existing):
         raise invalid(f"a room named {name} already exists")
     room = Room(new_id(), name, body.get("privacy", "public"), now(), properties)
@@ -75,20 +77,21 @@ def listed(state: State, query: Mapping[str, str]) -> tuple[int, list[Room]]:
 def update(state: State, name: str, body: JSON) -> Room:
     room = find(state, name)
     checks.check(body, PRIVACY)
-    room.properties = _merged(room.properties, body.get("properties", {}))
+    room.properties = _merged(state, room.properties, body.get("properties", {}))
     room.privacy = body.get("privacy", room.privacy)
     return room
 
 
 def delete(state: State, name: str) -> JSON:
-    """Ends the room's call and its recordings. An expired room answers 404 and says that it is deleted."""
+    """Its call goes on unless the setting says otherwise. An expired room answers 404 and says that it is deleted."""
     room = state.rooms.pop(name, None)
     if room is None:
         raise room_not_found(name)
     if _gone(state, room):
         raise room_not_found(name, deleted=True, name=name)
-    meetings.end(state, name)
-    recordings.stop_all(state, name)
+    if state.settings.removal_ends_call:
+        calls.end(state, name)
+        recordings.stop_all(state, name)
     return {"deleted": True, "name": name}
 
 
@@ -107,11 +110,14 @@ def _check_name(name: Any) -> None:
         raise invalid(f"room name must be at most {MAX_NAME} characters")
 
 
-def _merged(old: JSON, changes: Any) -> JSON:
+def _merged(state: State, old: JSON, changes: Any) -> JSON:
     """The non-default properties after `changes`, in which null resets a property."""
     if not isinstance(changes, dict):
         raise invalid("properties must be an object")
     checks.check({name: value for name, value in changes.items() if value is not None}, PROPERTIES)
+    most = state.settings.max_participants_of_plan
+    if (changes.get("max_participants") or 0) > most:
+        raise invalid(f"max_participants must be at most {most}")
     if changes.get("exp") is not None and changes["exp"] <= now():
         raise invalid("exp is in the past")
     merged = old | changes

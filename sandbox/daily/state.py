@@ -1,170 +1,125 @@
-"""What the stand-in knows: rooms, meetings, recordings and the webhook, in memory and in one JSON file.
+"""What the stand-in knows: rooms, meetings, recordings and webhooks, in memory and in one JSON file.
 
-Times are unix seconds with millisecond precision. What happens is told to the webhook through `State.emit`.
+Times are unix seconds with millisecond precision. What happens is told through `State.emit`.
 """
 
-import asyncio
+import heapq
+import itertools
 import json
 import os
 import time
-import uuid
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-JSON = dict[str, Any]
+from .model import JSON, Connection, Event, Meeting, Recording, Room, Webhook, event_id, new_id, now
+from .odd import Oddities
+from .settings import Settings
+
 SAVE_EVERY = 1.0
-
-
-def now() -> float:
-    return round(time.time(), 3)
-
-
-def iso(moment: float) -> str:
-    """Daily's text form: 2019-01-26T09:01:22.000Z."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def new_id() -> str:
-    return str(uuid.uuid4())
-
-
-@dataclass
-class Room:
-    id: str
-    name: str
-    privacy: str
-    created_at: float
-    properties: JSON
-
-
-@dataclass
-class Connection:
-    """One participant's stay in a call; the same user may have several at once."""
-
-    room: str
-    session_id: str
-    user_id: str
-    user_name: str | None
-    owner: bool
-    permissions: JSON
-    joined_at: float
-    will_eject_at: float | None
-    left_at: float | None = None
-
-
-@dataclass
-class Meeting:
-    """One call in a room: from the first join until the last leave."""
-
-    id: str
-    room: str
-    start_time: float
-    end_time: float | None = None
-    max_participants: int = 0
-    banned_user_ids: list[str] = field(default_factory=list)
-    connections: list[Connection] = field(default_factory=list)
-
-    def present(self) -> list[Connection]:
-        return [connection for connection in self.connections if connection.left_at is None]
-
-
-@dataclass
-class Recording:
-    """`in-progress` while it runs and, with `end_ts`, is processed; then `finished` or `canceled`."""
-
-    id: str
-    room_name: str
-    instance_id: str
-    layout: JSON
-    start_ts: float
-    max_duration: float
-    min_idle_timeout: float
-    s3key: str
-    mtg_session_id: str | None
-    max_participants: int
-    status: str = "in-progress"
-    idle_since: float | None = None
-    end_ts: float | None = None
-    duration: int | None = None
-
-
-@dataclass
-class Webhook:
-    uuid: str
-    url: str
-    hmac: str
-    event_types: list[str]
-    retry_type: str
-    created_at: float
-    updated_at: float
-    state: str = "ACTIVE"
-    failed_count: int = 0
-    last_moment_pushed: float | None = None
-
-
-@dataclass
-class Event:
-    """One webhook event; `subject` is the id of what it is about, `room` only labels it in our own log."""
-
-    type: str
-    subject: str
-    room: str
-    payload: JSON
-    event_ts: float
+SAVING_SHARE = 20  # a save may take one second of so many
 
 
 class State:
-    """Everything that is remembered. `open_*` index what still goes on: the clock looks at no more."""
+    """Everything that is remembered, with the indexes that keep each question as cheap with 5,000 rooms as with one.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    `open_meetings` has the room's running call, `running` its recordings that have not ended.
+    """
+
+    def __init__(self, path: Path | None, settings: Settings) -> None:
+        self.path, self.settings, self.odd = path, settings, Oddities()
         self.domain_id = new_id()
         self.rooms: dict[str, Room] = {}
         self.meetings: dict[str, Meeting] = {}
         self.recordings: dict[str, Recording] = {}
-        self.webhook: Webhook | None = None
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.webhooks: dict[str, Webhook] = {}
+        self.meetings_of: dict[str, list[Meeting]] = defaultdict(list)
+        self.recordings_of: dict[str, dict[str, Recording]] = defaultdict(dict)
+        self.open_meetings: dict[str, Meeting] = {}
+        self.listener: Callable[[Event], None] = lambda _: None
+        self.quiet = False
         self.changed = True
-        self.saved_at = 0.0
-        if path.exists():
+        self._next_save = 0.0
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        if path and path.exists():
             self._load(json.loads(path.read_text()))
-        self.open_meetings = {m.room: m for m in self.meetings.values() if m.end_time is None}
-        self.open_recordings = {r.id: r for r in self.recordings.values() if r.status == "in-progress"}
+
+    def add_meeting(self, meeting: Meeting) -> None:
+        self.meetings[meeting.id] = meeting
+        self.meetings_of[meeting.room].append(meeting)
+        if meeting.end_time is None:
+            self.open_meetings[meeting.room] = meeting
+
+    def add_recording(self, recording: Recording) -> None:
+        self.recordings[recording.id] = recording
+        self.recordings_of[recording.room_name][recording.id] = recording
+
+    def running(self, room: str) -> list[Recording]:
+        return [one for one in self.recordings_of.get(room, {}).values() if one.end_ts is None]
+
+    def at(self, moment: float, action: Callable[[], None]) -> None:
+        """Acts at that time or soon after; whether there is still anything to do is for the action to see."""
+        heapq.heappush(self._timers, (moment, next(self._order), action))
+
+    def advance(self) -> None:
+        """Does what has become due."""
+        moment = now()
+        while self._timers and self._timers[0][0] <= moment:
+            heapq.heappop(self._timers)[2]()
+            self.changed = True
+
+    def emit(
+        self, type: str, id: str, room: str, payload: JSON, label: str | None = None, stamp: int | None = None
+    ) -> None:
+        """Tells of the record `id`; `label` and `stamp` make the event's id, where they are not `id` and the second."""
+        self.changed = True
+        if self.quiet:
+            return
+        event_ts = now()
+        message = {
+            "version": "1.0.0",
+            "type": type,
+            "id": event_id(type, label or id, int(event_ts) if stamp is None else stamp),
+            "payload": self.odd.shown(payload, type.split(".")[0], id, room, "events"),
+            "event_ts": event_ts,
+        }
+        self.listener(Event(type, room, message))
+
+    def save(self) -> None:
+        """Writes the file if anything changed; a reader sees the old one or the new one, never a half."""
+        if not self.changed or self.path is None:
+            return
+        self.changed, began = False, time.monotonic()
+        content = {
+            "domain_id": self.domain_id,
+            "rooms": list(self.rooms.values()),
+            "meetings": list(self.meetings.values()),
+            "recordings": list(self.recordings.values()),
+            "webhooks": list(self.webhooks.values()),
+        }
+        draft = self.path.with_name(self.path.name + ".new")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(content, default=_kept))
+        os.replace(draft, self.path)
+        took = time.monotonic() - began
+        self._next_save = began + max(SAVE_EVERY, SAVING_SHARE * took)
+
+    def save_if_due(self) -> None:
+        if time.monotonic() >= self._next_save:
+            self.save()
 
     def _load(self, saved: JSON) -> None:
         self.domain_id = saved["domain_id"]
         self.rooms = {row["name"]: Room(**row) for row in saved["rooms"]}
         for row in saved["meetings"]:
             connections = [Connection(**connection) for connection in row["connections"]]
-            self.meetings[row["id"]] = Meeting(**row | {"connections": connections})
-        self.recordings = {row["id"]: Recording(**row) for row in saved["recordings"]}
-        self.webhook = Webhook(**saved["webhook"]) if saved["webhook"] else None
+            self.add_meeting(Meeting(**row | {"connections": connections}))
+        for row in saved["recordings"]:
+            self.add_recording(Recording(**row))
+        self.webhooks = {row["uuid"]: Webhook(**row) for row in saved["webhooks"]}
         self.changed = False
 
-    def save(self) -> None:
-        """Writes the file if anything changed; a reader sees the old one or the new one, never a half."""
-        if not self.changed:
-            return
-        self.changed = False
-        self.saved_at = time.monotonic()
-        content = {
-            "domain_id": self.domain_id,
-            "rooms": list(self.rooms.values()),
-            "meetings": list(self.meetings.values()),
-            "recordings": list(self.recordings.values()),
-            "webhook": self.webhook,
-        }
-        draft = self.path.with_name(self.path.name + ".new")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(content, default=vars))
-        os.replace(draft, self.path)
 
-    def save_if_due(self) -> None:
-        if time.monotonic() - self.saved_at >= SAVE_EVERY:
-            self.save()
-
-    def emit(self, event_type: str, subject: str, room: str, payload: JSON) -> None:
-        self.changed = True
-        self.events.put_nowait(Event(event_type, subject, room, payload, now()))
+def _kept(thing: object) -> JSON:
+    return {name: value for name, value in vars(thing).items() if name != "inside"}
