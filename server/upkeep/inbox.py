@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from server import deadline
@@ -49,7 +50,15 @@ async def _repeat(service: Service, round: Callable[[Service], Awaitable[bool]])
         except Exception:
             logger.exception("the inbox waits")
         if not busy:
-            await asyncio.sleep(INTERVAL)
+            await _news(service)
+
+
+async def _news(service: Service) -> None:
+    """Waits for an event that this process has taken; those of others are found after the interval."""
+    service.news.clear()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(INTERVAL):
+            await service.news.wait()
 
 
 async def _apply_due(service: Service) -> bool:
@@ -131,6 +140,7 @@ async def _locate(service: Service) -> bool:
             await service.store.run(_put_off, event, problem)
             continue
         await service.store.run(_belongs, event, room_name)
+        service.news.set()
     return bool(events)
 
 

@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 PATH = "/webhooks/daily"
 LOOK = timedelta(seconds=30)
 """How often it is looked at."""
-REFUSED = timedelta(minutes=5)
-"""After which it is tried again where Daily has no place for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,8 @@ async def keep(webhook: Webhook, service: Service, chore: Chore, attempts: int) 
         await register(service, webhook)
     except DailyRefused as refusal:
         owners = ", ".join(other.url for other in others) or "none"
-        logger.error("Daily refuses our webhook (%s); other webhooks of the domain: %s", refusal.info, owners)
-        return REFUSED
+        logger.warning("Daily does not take our webhook: %s; others of the domain: %s", refusal.info, owners)
+        return LOOK
     logger.warning("put right kind='webhook' state=%s", "missing" if ours is None else ours.state)
     await service.store.run(_events_were_missing, chore)
     return LOOK

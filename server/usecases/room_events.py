@@ -48,6 +48,7 @@ async def receive(service: Service, secret: str | None, signature: str, timestam
         raise Unauthenticated("The webhook's signature is not valid")
     envelope = wire.envelope(body)
     await service.store.keep_event((envelope.id, envelope.type, envelope.subject, body))
+    service.news.set()
 
 
 async def apply(

@@ -1,8 +1,9 @@
 """What every use case works with."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
@@ -28,6 +29,8 @@ class Service:
     daily: Daily
     works: Works
     lifetimes: Lifetimes
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this process has put one of Daily's events into the inbox."""
 
     async def see_through(self, verb: str, item: Session | Recording, work: Callable[[], Awaitable[T]]) -> T:
         """Does what a committed intent asks for, whoever still waits for it; upkeep goes on with what fails."""
