@@ -7,6 +7,7 @@ ServiceError
 ├── NotFound              no such session, or it has no recording
 ├── FailedPrecondition    not in this state
 ├── Overloaded            more work than we can take
+├── Internal              asking again would not help
 └── Unavailable           Daily.co or PostgreSQL cannot do its part now; trying again is safe
 """
 
@@ -50,6 +51,10 @@ class FailedPrecondition(ServiceError):
 
 class Overloaded(ServiceError):
     reason = "OVERLOADED"
+
+
+class Internal(ServiceError):
+    """`message` goes to the log; the caller reads the RPC's own "Failed to …"."""
 
 
 class Unavailable(ServiceError):

@@ -1,6 +1,6 @@
 """What a request to Daily can come to, beside its answer."""
 
-from server.errors import ServiceError, Unavailable
+from server.errors import Internal, Unavailable
 
 
 class DailyUnavailable(Unavailable):
@@ -12,7 +12,7 @@ class DailyUnavailable(Unavailable):
         self.taken = taken
 
 
-class DailyRefused(ServiceError):
+class DailyRefused(Internal):
     """Daily said no, and nothing happened: asking again would not help. `status` is HTTP's, `info` are Daily's words;
     the message is for the log."""
 
@@ -22,5 +22,5 @@ class DailyRefused(ServiceError):
         self.info = info
 
 
-class DailyUnreadable(ServiceError):
+class DailyUnreadable(Internal):
     """Daily answered well, with something that we do not understand; the message is for the log."""

@@ -130,7 +130,7 @@ def _ours(method: str, problem: Exception, seconds: float, impatient: bool) -> e
         problem = errors.Overloaded("Too many calls at once")
     if isinstance(problem, DecodeError):
         problem = errors.InvalidArgument(UNREADABLE)
-    if isinstance(problem, errors.ServiceError) and not isinstance(problem, errors.Unavailable):
+    if isinstance(problem, errors.ServiceError) and not isinstance(problem, errors.Unavailable | errors.Internal):
         return problem
     if isinstance(problem, errors.Unavailable | StorageUnavailable | TimeoutError):
         level = logging.DEBUG if impatient and isinstance(problem, TimeoutError) else logging.WARNING
