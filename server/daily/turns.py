@@ -71,22 +71,24 @@ class Turns:
             return  # it was on its way when the pause began
         self._paused_at = asyncio.get_running_loop().time()
         self._pause = retry_after or min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
-        self._turns.clear()
         await self._budget.pause(self._endpoints, self._pause)
+        self._turns.clear()
+        self._lease()
 
     def accepted(self) -> None:
         self._pause = 0.0
 
     def _lease(self) -> None:
-        """Has more turns leased when half of them are used up, and somebody waits who has none in sight."""
-        missing = min(len(self._waiting), self._leased_at_once) - len(self._turns)
-        if missing > 0 and len(self._turns) <= self._leased_at_once // 2 and self._leasing is None:
+        """Has more turns leased when half of them are used up and somebody waits who has none in sight."""
+        if self._leasing is None and len(self._turns) <= self._leased_at_once // 2 and self._missing() > 0:
             self._leasing = asyncio.create_task(self._take_lease())
 
+    def _missing(self) -> int:
+        return min(len(self._live()), self._leased_at_once) - len(self._turns)
+
     async def _take_lease(self) -> None:
-        missing = min(len(self._waiting), self._leased_at_once) - len(self._turns)
         try:
-            waits = await self._budget.reserve(self._endpoints, max(1, missing))
+            waits = await self._budget.reserve(self._endpoints, max(1, self._missing()))
         except Exception as problem:
             self._leasing = None
             for turn in self._live().values():
