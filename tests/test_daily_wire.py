@@ -59,10 +59,16 @@ def _nothing_spent(parts: Parts) -> None:
         connection.execute("TRUNCATE daily_budgets, daily_domains")
 
 
-@pytest.fixture
-async def at_daily() -> AsyncIterator[Wire]:
+@pytest.fixture(scope="module")
+async def served() -> AsyncIterator[Wire]:
     async with wire() as daily:
         yield daily
+
+
+@pytest.fixture
+def at_daily(served: Wire) -> Wire:
+    served.forget()
+    return served
 
 
 @pytest.fixture
@@ -388,6 +394,11 @@ async def test_dailys_own_instance_is_stopped_without_naming_it(
 ) -> None:
     assert await daily.stop_recording("algebra", default)
     assert at_daily.asked[0].body == {}
+
+
+async def test_an_odd_id_leads_nowhere_else(daily: Daily, at_daily: Wire) -> None:
+    at_daily.answers("GET /recordings/..%2Frooms%3Fa%20%C3%A9", RECORDING)
+    assert await daily.recording("../rooms?a é") is not None
 
 
 # Rooms and people

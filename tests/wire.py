@@ -43,6 +43,11 @@ class Wire:
         self.open.set()
         self._answers: defaultdict[str, list[Response]] = defaultdict(list)
 
+    def forget(self) -> None:
+        self.asked.clear()
+        self._answers.clear()
+        self.open.set()
+
     @property
     def calls(self) -> list[str]:
         return [asked.call for asked in self.asked]
@@ -55,7 +60,12 @@ class Wire:
 
     async def __call__(self, request: Request) -> Response:
         body = await request.body()
-        asked = Asked(request.method, request.url.path, dict(request.query_params), json.loads(body) if body else None)
+        asked = Asked(
+            method=request.method,
+            path=request.scope["raw_path"].decode(),
+            query=dict(request.query_params),
+            body=json.loads(body) if body else None,
+        )
         self.asked.append(asked)
         await self.open.wait()
         told = self._answers[asked.call]

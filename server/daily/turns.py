@@ -10,8 +10,9 @@ from typing import Protocol
 from server import deadline
 from server.daily.errors import DailyUnavailable
 
-AHEAD = 1.0
-"""Seconds of turns that are leased at once: more, and what is urgent would stand behind our own long queue."""
+AHEAD = 0.5
+"""Seconds of turns that are leased at once: with more, what is urgent in one process would stand long behind what is
+not in the others."""
 LATE = 0.25
 """Seconds after which a turn that was missed is nobody's any more: other processes send by now."""
 COMMIT_MARGIN = 0.3
