@@ -100,13 +100,14 @@ class Turns:
         now = loop.time()
         for wait in waits:
             self._turns.append(now + wait)
-            loop.call_at(now + wait, self._give)
+            loop.call_at(now + wait, self._give, now + wait)
         self._lease()
 
-    def _give(self) -> None:
-        """Gives away what is due. A turn that nobody wants is lost, for it was leased for its moment."""
+    def _give(self, due: float) -> None:
+        """Gives away what is due at this moment, which the loop's clock may not have quite reached. A turn that nobody
+        wants is lost, for it was leased for its moment."""
         now = asyncio.get_running_loop().time()
-        while self._turns and self._turns[0] <= now:
+        while self._turns and self._turns[0] <= due:
             moment, waiting = self._turns.popleft(), self._live()
             if waiting and now - moment <= LATE:
                 waiting[min(waiting)].set_result(None)
