@@ -10,12 +10,20 @@ import pytest
 
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
+from tests import parts as bare_parts
 from tests.clients import DailyControl, Rest, http_client, new_stack
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     with new_stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def parts() -> Iterator[bare_parts.Parts]:
+    """PostgreSQL and the Daily stand-in alone."""
+    with bare_parts.running() as running:
         yield running
 
 

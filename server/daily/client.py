@@ -12,6 +12,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Any, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 from server.daily import model, tokens
@@ -124,7 +125,7 @@ class Daily:
         """False when there is no such room."""
         properties = {"max_participants": max_participants, "enable_recording": "cloud" if recording else None}
         change = {"properties": properties}
-        answer = await self._send("POST", f"/rooms/{name}", Priority.CREATE, accept=(404,), json=change)
+        answer = await self._send("POST", _path("rooms", name), Priority.CREATE, accept=(404,), json=change)
         return answer.status_code != 404
 
     async def shut_room(self, name: str) -> None:
@@ -134,16 +135,16 @@ class Daily:
 
     async def delete_room(self, name: str) -> None:
         """That there is none is as good. Whoever is inside may stay there: eject them first."""
-        await self._send("DELETE", f"/rooms/{name}", Priority.UPKEEP, endpoints="deletes", accept=(404,))
+        await self._send("DELETE", _path("rooms", name), Priority.UPKEEP, endpoints="deletes", accept=(404,))
 
     async def _exists(self, name: str) -> bool:
-        return (await self._send("GET", f"/rooms/{name}", Priority.CREATE, accept=(404,))).status_code == 200
+        return (await self._send("GET", _path("rooms", name), Priority.CREATE, accept=(404,))).status_code == 200
 
     # Who is inside
 
     async def presence(self, room_name: str) -> list[Present]:
         """Daily may be half a minute late, and may know some who have gone."""
-        answer = await self._get(f"/rooms/{room_name}/presence", accept=(404,))
+        answer = await self._get(_path("rooms", room_name, "presence"), accept=(404,))
         return [] if answer.status_code == 404 else model.readable("somebody present", _data(answer), model.present)
 
     async def eject(self, room_name: str, connection_ids: Sequence[str] = (), user_ids: Sequence[str] = ()) -> None:
@@ -151,11 +152,11 @@ class Daily:
         whom = [{"ids": chunk} for chunk in _chunks(connection_ids)]
         whom += [{"user_ids": chunk} for chunk in _chunks(user_ids)]
         for body in whom:
-            await self._send("POST", f"/rooms/{room_name}/eject", Priority.STOP, accept=(404,), json=body)
+            await self._send("POST", _path("rooms", room_name, "eject"), Priority.STOP, accept=(404,), json=body)
 
     async def update_permissions(self, room_name: str, permissions: Mapping[str, tuple[bool, bool]]) -> None:
         """By connection id: whether its microphone and its camera are allowed."""
-        path = f"/rooms/{room_name}/update-permissions"
+        path = _path("rooms", room_name, "update-permissions")
         for chunk in _chunks(list(permissions.items())):
             data = {
                 id: {"canSend": tokens.sends(mic_allowed=mic, camera_allowed=camera)} for id, (mic, camera) in chunk
@@ -168,7 +169,7 @@ class Daily:
         """Asks once, for a repeated request that was taken would be another answer; only what certainly was not taken
         is sent again. DailyUnavailable tells by `taken` whether Daily may record."""
         body = {"instanceId": str(instance_id), "type": "cloud", "maxDuration": MAX_RECORDING}
-        path = f"/rooms/{room_name}/recordings/start"
+        path = _path("rooms", room_name, "recordings", "start")
         try:
             await self._send("POST", path, Priority.START, endpoints="starts", repeatable=False, json=body)
         except DailyRefused as refusal:
@@ -180,7 +181,7 @@ class Daily:
     async def stop_recording(self, room_name: str, instance_id: UUID | None) -> bool:
         """Whether there was anything to stop; without an instance, Daily's default one is meant."""
         body = {} if instance_id in (None, DEFAULT_INSTANCE) else {"instanceId": str(instance_id)}
-        path = f"/rooms/{room_name}/recordings/stop"
+        path = _path("rooms", room_name, "recordings", "stop")
         answer = await self._send("POST", path, Priority.STOP, accept=(400, 404), json=body)
         return answer.is_success
 
@@ -190,14 +191,14 @@ class Daily:
         return model.readable("a recording", _data(answer), model.recording)
 
     async def recording(self, recording_id: str) -> RecordingAtDaily | None:
-        answer = await self._get(f"/recordings/{recording_id}", accept=(404,))
+        answer = await self._get(_path("recordings", recording_id), accept=(404,))
         return None if answer.status_code == 404 else _one(answer, model.recording)
 
     async def access_link(self, recording_id: str) -> AccessLink:
         """One and the same for all who ask, until shortly before it expires."""
         link, good_until = self._links.get(recording_id, (None, 0.0))
         if link is None or time.monotonic() > good_until:
-            answer = await self._get(f"/recordings/{recording_id}/access-link")
+            answer = await self._get(_path("recordings", recording_id, "access-link"))
             link = _one(answer, model.access_link)
             self._links[recording_id] = link, time.monotonic() + _seconds_until(link.expires_at, answer) - LINK_MARGIN
             self._links.move_to_end(recording_id)
@@ -208,7 +209,7 @@ class Daily:
     # Meetings
 
     async def meeting(self, meeting_id: str) -> MeetingRecord | None:
-        answer = await self._get(f"/meetings/{meeting_id}", accept=(404,))
+        answer = await self._get(_path("meetings", meeting_id), accept=(404,))
         return None if answer.status_code == 404 else _one(answer, model.meeting)
 
     async def meetings(
@@ -229,7 +230,7 @@ class Daily:
 
     async def save_webhook(self, uuid: str | None, *, url: str, secret: str, event_types: Collection[str]) -> None:
         """Creates one, or updates and re-activates the one with this id. Daily calls the url before it answers."""
-        path = "/webhooks" if uuid is None else f"/webhooks/{uuid}"
+        path = "/webhooks" if uuid is None else _path("webhooks", uuid)
         body = {"url": url, "hmac": secret, "eventTypes": sorted(event_types)}
         await self._send("POST", path, Priority.CREATE, json=body)
 
@@ -259,6 +260,11 @@ class Daily:
             id = _one(await self._send("GET", "/", Priority.CREATE), lambda domain: given_id(domain, "domain_id"))
             await self._remember_domain(self._fingerprint, id)
         return id
+
+
+def _path(*parts: str) -> str:
+    """Ids are what Daily made them, and must not lead elsewhere."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
 def _start_of(refusal: DailyRefused) -> Start | None:

@@ -58,8 +58,9 @@ class Gateway:
     async def get(
         self, path: str, *, endpoints: str = "default", accept: tuple[int, ...] = (), **query: object
     ) -> Answer:
-        """The answer, if it is a success or one of `accept`; one request for all who ask the same at one time. A query
-        of None is left out. Raises DailyRefused, DailyUnavailable."""
+        """The answer, if it is a success or one of `accept`. One request serves all who ask the same at one time, and
+        may have been sent a moment before the last of them asked. A query of None is left out. Raises DailyRefused,
+        DailyUnavailable."""
         priority = Priority.UPKEEP if _background.get() else Priority.READ
         params = {name: str(value) for name, value in query.items() if value is not None}
 

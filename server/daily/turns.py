@@ -10,8 +10,9 @@ from typing import Protocol
 from server import deadline
 from server.daily.errors import DailyUnavailable
 
-AHEAD = 1.0
-"""Seconds of turns that are leased at once: more, and what is urgent would stand behind our own long queue."""
+AHEAD = 0.5
+"""Seconds of turns that are leased at once: with more, what is urgent in one process would stand long behind what is
+not in the others."""
 LATE = 0.25
 """Seconds after which a turn that was missed is nobody's any more: other processes send by now."""
 COMMIT_MARGIN = 0.3
@@ -71,22 +72,24 @@ class Turns:
             return  # it was on its way when the pause began
         self._paused_at = asyncio.get_running_loop().time()
         self._pause = retry_after or min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
-        self._turns.clear()
         await self._budget.pause(self._endpoints, self._pause)
+        self._turns.clear()
+        self._lease()
 
     def accepted(self) -> None:
         self._pause = 0.0
 
     def _lease(self) -> None:
-        """Has more turns leased when half of them are used up, and somebody waits who has none in sight."""
-        missing = min(len(self._waiting), self._leased_at_once) - len(self._turns)
-        if missing > 0 and len(self._turns) <= self._leased_at_once // 2 and self._leasing is None:
+        """Has more turns leased when half of them are used up and somebody waits who has none in sight."""
+        if self._leasing is None and len(self._turns) <= self._leased_at_once // 2 and self._missing() > 0:
             self._leasing = asyncio.create_task(self._take_lease())
 
+    def _missing(self) -> int:
+        return min(len(self._live()), self._leased_at_once) - len(self._turns)
+
     async def _take_lease(self) -> None:
-        missing = min(len(self._waiting), self._leased_at_once) - len(self._turns)
         try:
-            waits = await self._budget.reserve(self._endpoints, max(1, missing))
+            waits = await self._budget.reserve(self._endpoints, max(1, self._missing()))
         except Exception as problem:
             self._leasing = None
             for turn in self._live().values():
@@ -97,13 +100,14 @@ class Turns:
         now = loop.time()
         for wait in waits:
             self._turns.append(now + wait)
-            loop.call_at(now + wait, self._give)
+            loop.call_at(now + wait, self._give, now + wait)
         self._lease()
 
-    def _give(self) -> None:
-        """Gives away what is due. A turn that nobody wants is lost, for it was leased for its moment."""
+    def _give(self, due: float) -> None:
+        """Gives away what is due at this moment, which the loop's clock may not have quite reached. A turn that nobody
+        wants is lost, for it was leased for its moment."""
         now = asyncio.get_running_loop().time()
-        while self._turns and self._turns[0] <= now:
+        while self._turns and self._turns[0] <= due:
             moment, waiting = self._turns.popleft(), self._live()
             if waiting and now - moment <= LATE:
                 waiting[min(waiting)].set_result(None)

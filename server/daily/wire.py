@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 MAX_ID = 256
@@ -77,8 +77,8 @@ def time_of(value: object) -> datetime:
 
 
 def later(moment: datetime, seconds: float) -> datetime:
-    """Of a moment and a duration that were read here, so that it is always possible."""
-    return _moment(moment.timestamp() + seconds)
+    """Of a moment and a duration that were read here, so that no calendar is too short for it."""
+    return moment + timedelta(milliseconds=int(seconds * 1000 + 0.5))
 
 
 def _moment(seconds: float) -> datetime:
