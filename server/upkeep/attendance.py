@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 RECORD_GIVEN_UP = 6
 """Looks after which Daily has no record of a meeting in which nobody stayed long enough."""
-PAUSE = timedelta(seconds=20)
+PAUSE, LONGEST_PAUSE = timedelta(seconds=20), timedelta(minutes=10)
+"""Between looks for a record that is late, doubled with each."""
 SWEEP = timedelta(seconds=60)
 """How often Daily's list of meetings is read for those that began since."""
 OVERLAP = timedelta(minutes=5)
@@ -27,11 +28,12 @@ FIRST_LOOK_BACK = timedelta(hours=24)
 
 async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelta | None:
     record = await service.daily.meeting(meeting.id)
+    late = min(PAUSE * 2 ** (min(attempts, 10) - 1), LONGEST_PAUSE)
     if record is None and attempts < RECORD_GIVEN_UP:
-        return PAUSE
+        return late
     if record is not None and record.ended_at is None:
         await service.store.run(_write, meeting.session_id, record, service)
-        return PAUSE if meeting.ended_at is not None and attempts < RECORD_GIVEN_UP else None
+        return None if meeting.ended_at is None else late
     if record is None:
         await service.store.run(_give_up, meeting)
     else:
