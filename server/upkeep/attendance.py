@@ -28,7 +28,7 @@ FIRST_LOOK_BACK = timedelta(hours=24)
 
 async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelta | None:
     record = await service.daily.meeting(meeting.id)
-    late = min(PAUSE * 2 ** (min(attempts, 10) - 1), LONGEST_PAUSE)
+    late = min(PAUSE * (1 << min(attempts - 1, 10)), LONGEST_PAUSE)
     if record is None and attempts < RECORD_GIVEN_UP:
         return late
     if record is not None and record.ended_at is None:
