@@ -55,6 +55,8 @@ class Session:
     """When everybody is put out and the room is removed."""
     room_deleted_at: datetime | None
     live_at: datetime | None
+    seen_empty_at: datetime | None
+    """When Daily last said that nobody was in the room."""
     due_at: datetime | None
     """See `storage.queue`."""
 

@@ -143,6 +143,12 @@ class Sessions:
             )
         )
 
+    async def seen_empty(self, session_id: UUID) -> None:
+        """Daily says that nobody is in the room."""
+        await self._connection.execute(
+            update(sessions).where(sessions.c.id == session_id).values(seen_empty_at=func.now())
+        )
+
     async def look_again(self, session_id: UUID, at: datetime) -> None:
         """A live session is due by then."""
         change = update(sessions).where(

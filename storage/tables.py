@@ -75,6 +75,8 @@ sessions = Table(
     _time("closes_at"),
     _time("room_deleted_at"),
     _time("live_at"),
+    # When Daily last said that nobody was in the room.
+    _time("seen_empty_at"),
     *_due(),
     CheckConstraint("status IN ('scheduled', 'live', 'ended')", "status"),
     CheckConstraint("(status = 'ended') = (ends_at IS NOT NULL)", "ended"),

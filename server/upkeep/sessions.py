@@ -13,6 +13,8 @@ from storage.store import Transaction
 
 logger = logging.getLogger(__name__)
 
+PRESENCE_LAG = timedelta(seconds=30)
+"""By which Daily's presence may be late: what it says twice, so long apart, is believed."""
 ASK_AGAIN = timedelta(seconds=60)
 """After which Daily is asked again who is in a room, when it and what we were told differ."""
 SHORTEST_RECORDED = timedelta(seconds=10)
@@ -60,10 +62,18 @@ async def _asked(service: Service, session: Session, room: Occupancy, now: datet
         await service.store.run(_note, session, present)
         return rules.Look(now + rules.LOST_LEAVE * service.lifetimes.empty)
     if not room.inside:
-        return rules.End(rules.empty_since(session, room), "its room was empty")
+        lag = min(PRESENCE_LAG, service.lifetimes.empty)
+        if session.seen_empty_at is not None and lag <= now - session.seen_empty_at < 3 * PRESENCE_LAG:
+            return rules.End(rules.empty_since(session, room), "its room was empty")
+        await service.store.run(_seen_empty, session)
+        return rules.Look(now + lag)
     await attendance.compare_room(service, session)
     await service.store.run(_close_short_stays, session, now)
     return rules.Look(now + min(ASK_AGAIN, service.lifetimes.empty))
+
+
+async def _seen_empty(tx: Transaction, session: Session) -> None:
+    await tx.sessions.seen_empty(session.id)
 
 
 async def _note(tx: Transaction, session: Session, present: list[Present]) -> None:

@@ -50,7 +50,7 @@ def _due_index(name: str, table: str, where: str = "due_at IS NOT NULL") -> None
 
 
 def _sessions() -> None:
-    for name in ("end_requested_at", "closes_at", "live_at"):
+    for name in ("end_requested_at", "closes_at", "live_at", "seen_empty_at"):
         op.add_column("sessions", sa.Column(name, TIME))
     for column in _due():
         op.add_column("sessions", column)
