@@ -6,7 +6,7 @@ from contextvars import ContextVar
 CALL = 10.0
 """Seconds that a call may take. A REST call brings no deadline; a longer one of a gRPC client is cut to this."""
 
-WORK = 25.0
+WORK = 15.0
 """Seconds that work which changes Daily may take, whoever waits for it."""
 
 _end: ContextVar[float] = ContextVar("deadline")
