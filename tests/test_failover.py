@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from sandbox.daily.state import iso
+from sandbox.daily.model import iso
 from sandbox.process import Process
 from sandbox.stack import Stack
 from tests.clients import DailyControl, Rest, eventually, http_client, new_stack, servers_in_use, waiting_for_locks

@@ -9,7 +9,7 @@ import pytest
 from live_sessions.v1.resources_pb2 import SessionParticipant
 from live_sessions.v1.service_pb2 import ListSessionParticipantsRequest
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
-from sandbox.daily.state import iso
+from sandbox.daily.model import iso
 from sandbox.stack import Stack
 from tests.clients import DailyControl, Rest, bearer, eventually, said
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from sandbox.daily.state import iso
+from sandbox.daily.model import iso
 from sandbox.stack import Stack
 from tests.clients import DailyControl, Rest, eventually
 from tests.events import CLASS, Webhook
