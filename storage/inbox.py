@@ -12,7 +12,6 @@ from storage.tables import daily_events
 
 COLUMNS = [daily_events.c[field.name] for field in fields(Event)]
 DUE = daily_events.c.due_at <= CLOCK
-UNCLAIMED = {"skip_locked": True}
 
 
 class Inbox:
@@ -36,8 +35,8 @@ class Inbox:
         due = select(daily_events.c.id).where(DUE, daily_events.c.room_name.is_(None))
         due = due.order_by(daily_events.c.due_at).limit(events).with_for_update(skip_locked=True)
         claim = update(daily_events).where(daily_events.c.id.in_(due.scalar_subquery()))
-        claim = claim.values(due_at=CLOCK + lease, attempts=daily_events.c.attempts + 1)
-        return [Event(*row) for row in await self._connection.execute(claim.returning(*COLUMNS))]
+        claimed = claim.values(due_at=CLOCK + lease).returning(*COLUMNS)
+        return [Event(*row) for row in await self._connection.execute(claimed)]
 
     async def belongs(self, event_id: str, room_name: str) -> None:
         """It has been found out what room the event is about."""

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 
 from sandbox.stack import Stack
-from tests.clients import Rest
+from tests.clients import Rest, eventually
 
 PATH = "/webhooks/daily"
 CLASS = 1766761200.0
@@ -56,8 +56,24 @@ class Webhook:
         assert (answer.status_code, answer.text) == (200, "{}")
         return str(told["id"])
 
+    def tell(self, type: str, payload: dict[str, Any], id: str | None = None, at: float = CLASS) -> str:
+        """Delivers an event, and waits until it is applied; its id."""
+        sent = self.send(type, payload, id, at)
+        kept = self.done(sent)
+        assert kept["error"] is None, kept
+        return sent
+
     def kept(self, id: str) -> dict[str, Any] | None:
-        """The event in the inbox: its body, whether it is applied, how often that failed and why."""
-        query = "SELECT body, applied_at IS NOT NULL, attempts, error FROM webhook_events WHERE id = %s"
+        """The event in the inbox: its body as it came, whether anything is still to be done with it, how often that
+        failed and why."""
+        query = "SELECT body, due_at IS NULL, attempts, error FROM daily_events WHERE id = %s"
         row = self._database.execute(query, [id]).fetchone()
-        return None if row is None else dict(zip(("body", "applied", "attempts", "error"), row, strict=True))
+        return None if row is None else dict(zip(("body", "done", "attempts", "error"), row, strict=True))
+
+    def done(self, id: str) -> dict[str, Any]:
+        """The event, once nothing is to be done with it any more."""
+        return eventually(lambda: kept if (kept := self.kept(id)) and kept["done"] else {})
+
+    def put_off(self, id: str) -> dict[str, Any]:
+        """The event, once it was tried in vain."""
+        return eventually(lambda: kept if (kept := self.kept(id)) and kept["error"] else {})

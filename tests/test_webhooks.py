@@ -1,5 +1,6 @@
 """The door for Daily's events: whose signature opens it, and what is no event."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -13,23 +14,12 @@ from google.api.httpbody_pb2 import HttpBody
 from live_sessions.v1.service_pb2 import ReceiveDailyWebhookRequest
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
-from server.errors import Unauthenticated
-from server.usecases.webhooks import verify
 from tests.clients import Rest, said
 from tests.events import Webhook, event, signature
 from tests.servers import serving
 
-# Computed by Daily's rule with Python's hmac and with Node's crypto.
-SECRET = "NQrSA5z0FkJ44QPrFerW7uCc5kdNLv3l2FDEKDanL1U="
-TIMESTAMP = "1708526033"
-SIGNATURE = "h5z+DQ84rH6/thgIpYgy+cu/hBMiHqSj//JJQz0Pj4c="
-BODY = (
-    b'{"version":"1.0.0","type":"meeting.started","id":"met-sta-f2aa1ade-ff80-464c-b46e-50ffa577d48d-1708526032",'
-    b'"payload":{"start_ts":1708526032.672,"meeting_id":"f2aa1ade-ff80-464c-b46e-50ffa577d48d",'
-    b'"room":"TrPmUX1DzjSwDaAFDfNj"},"event_ts":1708526033.049}'
-)
+ANOTHER = signature("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "1708526033", b"{}")
 NOT_VALID = {"error": "Unauthorized", "message": "The webhook's signature is not valid"}
-TOO_OLD = {"error": "Unauthorized", "message": "The webhook's signature is too old"}
 
 
 @pytest.fixture
@@ -46,71 +36,38 @@ def fresh(type: str = "test.kind", **payload: object) -> tuple[str, bytes]:
 # The signature
 
 
-def test_the_signature_of_dailys_own_vector_is_valid() -> None:
-    verify(SECRET, SIGNATURE, TIMESTAMP, BODY, now=1708526034)
-
-
-@pytest.mark.parametrize(
-    ("secret", "timestamp", "body", "now"),
-    [
-        ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", TIMESTAMP, BODY, 1708526034),
-        (None, TIMESTAMP, BODY, 1708526034),
-        (SECRET, "1708526034", BODY, 1708526034),
-        (SECRET, TIMESTAMP, BODY + b" ", 1708526034),
-        (SECRET, TIMESTAMP, BODY, 1708526033 + 301),
-        (SECRET, TIMESTAMP, BODY, 1708526033 - 301),
-    ],
-    ids=["another secret", "no secret", "another timestamp", "another body", "too late", "too early"],
-)
-def test_the_vector_is_not_valid_with(secret: str | None, timestamp: str, body: bytes, now: float) -> None:
-    with pytest.raises(Unauthenticated):
-        verify(secret, SIGNATURE, timestamp, body, now)
-
-
 def test_an_event_with_a_good_signature_is_kept_and_applied(webhook: Webhook) -> None:
     id, body = fresh()
     assert said(webhook.post(body)) == (200, {})
-    assert webhook.kept(id) == {"body": json.loads(body), "applied": True, "attempts": 0, "error": None}
-
-
-def test_the_timestamp_may_be_in_milliseconds(webhook: Webhook) -> None:
-    id, body = fresh()
-    assert webhook.post(body, webhook.headers(body, str(time.time_ns() // 1_000_000))).status_code == 200
-    assert webhook.kept(id)
-
-
-def test_the_age_of_a_signature_may_be_five_minutes(webhook: Webhook) -> None:
-    for seconds in (-290, 290):
-        id, body = fresh()
-        assert webhook.post(body, webhook.headers(body, str(int(time.time()) + seconds))).status_code == 200
-        assert webhook.kept(id)
+    assert webhook.done(id) == {"body": body, "done": True, "attempts": 0, "error": None}
 
 
 @pytest.mark.parametrize(
     "timestamp",
     [
-        lambda now: str(now - 310),
-        lambda now: str(now + 310),
-        lambda now: str((now - 310) * 1000),
+        lambda now: str(now * 1000),
+        lambda now: str(now - 86400),
+        lambda now: str(now + 86400),
         lambda now: "nan",
-        lambda now: "inf",
         lambda now: "today",
         lambda now: "",
     ],
-    ids=["old", "future", "old milliseconds", "nan", "inf", "words", "empty"],
+    ids=["milliseconds", "old", "future", "nan", "words", "empty"],
 )
-def test_a_stale_event_is_refused_and_not_kept(webhook: Webhook, timestamp: Callable[[int], str]) -> None:
+def test_an_event_that_is_signed_is_kept_however_old_or_odd_its_timestamp(
+    webhook: Webhook, timestamp: Callable[[int], str]
+) -> None:
     id, body = fresh()
     stamp = timestamp(int(time.time()))
     headers = {"X-Webhook-Timestamp": stamp, "X-Webhook-Signature": signature(webhook.secret, stamp, body)}
-    assert said(webhook.post(body, headers)) == (401, TOO_OLD)
-    assert webhook.kept(id) is None
+    assert said(webhook.post(body, headers)) == (200, {})
+    assert webhook.done(id)["body"] == body
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        {"X-Webhook-Signature": signature(SECRET, str(int(time.time())), BODY)},
+        {"X-Webhook-Signature": ANOTHER},
         {"X-Webhook-Signature": ""},
         {"X-Webhook-Signature": None},
         {"X-Webhook-Timestamp": None},
@@ -170,7 +127,7 @@ def test_an_event_of_900_kilobytes_is_kept(webhook: Webhook) -> None:
     assert webhook.post(body).status_code == 200
     kept = webhook.kept(id)
     assert kept is not None
-    assert kept["body"] == json.loads(body)
+    assert kept["body"] == body
 
 
 def test_over_grpc_too_an_event_over_one_mebibyte_is_refused(stub: LiveSessionsStub) -> None:
@@ -180,31 +137,35 @@ def test_over_grpc_too_an_event_over_one_mebibyte_is_refused(stub: LiveSessionsS
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    "body",
     [
-        (b"", "The event is not JSON"),
-        (b"meeting.started", "The event is not JSON"),
-        (b'{"id":"1","type":"a"', "The event is not JSON"),
-        (b'{"id":"\xff","type":"a"}', "The event is not JSON"),
-        (b'{"id":"1","type":"a","payload":NaN}', "The event is not JSON"),
-        (b'{"id":"1","type":"a","payload":-Infinity}', "The event is not JSON"),
-        (b'{"id":"1","type":"a","payload":1e999}', "The event is not JSON"),
-        (b'{"id":"1","type":"a","payload":' + b"9" * 10_000 + b"}", "The event is not JSON"),
-        (b'{"id":"1","type":"a","payload":' + b"[" * 10_000 + b"]" * 10_000 + b"}", "The event is not JSON"),
-        (b'{"id":"1","type":"a","payload":' + b"[" * 900 + b"]" * 900 + b"}", "The event is not JSON"),
-        (b"[]", "The event has no id or no type"),
-        (b'"meeting.started"', "The event has no id or no type"),
-        (b"null", "The event has no id or no type"),
-        (b"{}", "The event has no id or no type"),
-        (b'{"type":"meeting.started","payload":{}}', "The event has no id or no type"),
-        (b'{"id":"1","payload":{}}', "The event has no id or no type"),
-        (b'{"id":1,"type":"meeting.started"}', "The event has no id or no type"),
-        (b'{"id":"","type":"meeting.started"}', "The event has no id or no type"),
-        (b'{"id":"' + b"1" * 257 + b'","type":"meeting.started"}', "The event has no id or no type"),
-        (b'{"id":"a\\u0000","type":"meeting.started"}', "The event's id and type must be printable"),
-        (b'{"id":"a","type":"\\ud800"}', "The event's id and type must be printable"),
+        b"",
+        b"meeting.started",
+        b'{"id":"1","type":"meeting.started"',
+        b'{"id":"\xff","type":"meeting.started"}',
+        b'{"id":"1","type":"meeting.started","payload":' + b"9" * 10_000 + b"}",
+        b'{"id":"1","type":"meeting.started","payload":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        b"[]",
+        b'"meeting.started"',
+        b"null",
+        b'{"type":"meeting.started","payload":{}}',
+        b'{"id":1,"type":"meeting.started"}',
+        b'{"id":"","type":"meeting.started"}',
+        b'{"id":"' + b"1" * 257 + b'","type":"meeting.started"}',
+        b'{"id":"a\\u0000","type":"meeting.started"}',
+        b'{"id":"\\ud800","type":"meeting.started"}',
     ],
-    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
+    ids=lambda body: repr(body[:40]),
 )
-def test_a_signed_body_that_is_no_event_is_a_bad_request(webhook: Webhook, body: bytes, message: str) -> None:
-    assert said(webhook.post(body)) == (400, {"error": message})
+def test_a_signed_body_that_is_no_event_is_taken_kept_and_given_up(webhook: Webhook, body: bytes) -> None:
+    assert said(webhook.post(body)) == (200, {})
+    kept = webhook.done(f"sha256:{hashlib.sha256(body).hexdigest()}")
+    assert kept["body"] == body
+    assert "Unreadable" in kept["error"]
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"payload":{"room":"nobody-knows-it"}}', b'{"type":7}'], ids=repr)
+def test_a_signed_event_of_no_kind_is_taken_kept_and_done_with(webhook: Webhook, body: bytes) -> None:
+    assert said(webhook.post(body)) == (200, {})
+    kept = webhook.done(f"sha256:{hashlib.sha256(body).hexdigest()}")
+    assert (kept["body"], kept["error"]) == (body, None)

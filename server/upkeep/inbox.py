@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from uuid import UUID
 
 from server import deadline
 from server.daily import events as wire
@@ -131,7 +132,7 @@ async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
 
 
 async def _locate(service: Service) -> bool:
-    """Events that name no room: recording.started names the recording."""
+    """Events that name no room: recording.started names the recording and its instance."""
     events = await service.store.run(_of_no_room)
     for event in events:
         try:
@@ -153,10 +154,12 @@ async def _room_of(service: Service, event: Event) -> str | None:
     if subject := wire.envelope(event.body).subject:
         return subject
     told = wire.read(event.body, event.received_at)
-    if not isinstance(told, wire.RecordingStarted):
+    if not isinstance(told, wire.RecordingStarted | wire.RecordingFailed):
         return None
-    if told.instance_id is not None and (room_name := await service.store.run(_room_of_instance, told)):
+    if told.instance_id is not None and (room_name := await service.store.run(_room_of_instance, told.instance_id)):
         return room_name
+    if isinstance(told, wire.RecordingFailed):
+        return None
     with upkeep():
         found = await service.daily.recording(told.recording_id)
     if found is None and event.attempts < PATIENT:
@@ -164,9 +167,8 @@ async def _room_of(service: Service, event: Event) -> str | None:
     return None if found is None else found.room_name
 
 
-async def _room_of_instance(tx: Transaction, told: wire.RecordingStarted) -> str | None:
-    assert told.instance_id is not None
-    recording = await tx.recordings.by_id(told.instance_id)
+async def _room_of_instance(tx: Transaction, instance_id: UUID) -> str | None:
+    recording = await tx.recordings.by_id(instance_id)
     session = None if recording is None else await tx.sessions.by_id(recording.session_id)
     return None if session is None else session.room_name
 
