@@ -202,6 +202,13 @@ class DailyControl:
     def press_stop(self, room_name: str) -> dict[str, Any]:
         return self._post(f"rooms/{room_name}/record/stop", {})
 
+    def end_recording(self, recording_id: str) -> None:
+        """As Daily does by itself when it has run for long."""
+        self._post(f"recordings/{recording_id}/end", {})
+
+    def fail_recording(self, recording_id: str) -> None:
+        self._post(f"recordings/{recording_id}/fail", {})
+
     def put_webhook(self, uuid: str, **changes: Any) -> None:
         """Changes a webhook behind the service's back: `state`, `url`, `eventTypes`."""
         self._post(f"webhooks/{uuid}", changes)
