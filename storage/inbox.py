@@ -18,9 +18,10 @@ class Inbox:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def rooms(self, events: int) -> list[str]:
-        """The rooms that the events which have waited longest are about."""
-        waiting = select(daily_events.c.room_name).where(DUE, daily_events.c.room_name.is_not(None))
+    async def rooms(self, events: int, apart_from: list[str]) -> list[str]:
+        """The rooms, apart from these, that the events which have waited longest are about."""
+        room = daily_events.c.room_name
+        waiting = select(room).where(DUE, room.is_not(None), room.not_in(apart_from))
         rows = await self._connection.execute(waiting.order_by(daily_events.c.due_at).limit(events))
         return list(dict.fromkeys(rows.scalars()))
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,7 +23,9 @@ INTERVAL = 0.2
 """Seconds between looks at the inbox when nothing was due in it."""
 EVENTS = 500
 """That one transaction applies at the most."""
-ROOMS_AT_ONCE = 3
+ROOMS_AT_ONCE = 4
+STUCK = 1.0
+"""Seconds for which a room is left alone of whose events none could be applied."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 """Seconds for which an event is put off that cannot be applied; doubled with each try."""
 PATIENT = 5
@@ -36,79 +37,80 @@ GIVEN_UP = 20
 async def run(service: Service) -> None:
     """Until cancelled. What must first be asked at Daily keeps nothing else waiting."""
     async with asyncio.TaskGroup() as loops:
-        loops.create_task(_repeat(service, _apply_due))
-        loops.create_task(_repeat(service, _locate))
+        loops.create_task(_apply_rooms(service))
+        loops.create_task(_locate_events(service))
 
 
-async def _repeat(service: Service, round: Callable[[Service], Awaitable[bool]]) -> None:
+async def _apply_rooms(service: Service) -> None:
+    """Room by room, some at once; one that is stuck, such as behind a lock, keeps no other waiting."""
+    clock = asyncio.get_running_loop().time
+    busy: dict[str, asyncio.Task[bool]] = {}
+    stuck: dict[str, float] = {}
     while True:
-        busy = False
-        try:
-            async with deadline.within(deadline.WORK):
-                busy = await round(service)
-        except (ServiceError, StorageError, TimeoutError) as problem:
-            logger.warning("the inbox waits: %s", problem)
-        except Exception:
-            logger.exception("the inbox waits")
-        if not busy:
-            await _news(service)
+        stuck = {room: until for room, until in stuck.items() if until > clock()}
+        rooms = await _due_rooms(service, [*busy, *stuck]) if len(busy) < ROOMS_AT_ONCE else []
+        for room in rooms[: ROOMS_AT_ONCE - len(busy)]:
+            busy[room] = asyncio.create_task(_apply(service, room))
+        if not rooms or len(busy) == ROOMS_AT_ONCE:
+            await _news_or_end_of_one(service, busy.values())
+        for room in [room for room, task in busy.items() if task.done()]:
+            if not busy.pop(room).result():
+                stuck[room] = clock() + STUCK
 
 
-async def _news(service: Service) -> None:
+async def _due_rooms(service: Service, apart_from: list[str]) -> list[str]:
+    try:
+        return await service.store.run(_rooms, apart_from)
+    except StorageError as problem:
+        logger.warning("the inbox waits: %s", problem)
+        return []
+
+
+async def _rooms(tx: Transaction, apart_from: list[str]) -> list[str]:
+    return await tx.inbox.rooms(EVENTS, apart_from)
+
+
+async def _news_or_end_of_one(service: Service, busy: Iterable[asyncio.Task[bool]]) -> None:
     """Waits for an event that this process has taken; those of others are found after the interval."""
     service.news.clear()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(INTERVAL):
-            await service.news.wait()
+    news = asyncio.create_task(service.news.wait())
+    await asyncio.wait([*busy, news], timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+    news.cancel()
 
 
-async def _apply_due(service: Service) -> bool:
-    """Whether anything was applied."""
-    rooms = await service.store.run(_rooms)
-    free = asyncio.Semaphore(ROOMS_AT_ONCE)
-
-    async def apply(room_name: str) -> int:
-        async with free:
-            return await _apply(service, room_name)
-
-    applied = await asyncio.gather(*map(apply, rooms), return_exceptions=True)
-    for problem in applied:
-        if isinstance(problem, BaseException):
-            logger.error("a room's events wait", exc_info=problem)
-    return any(isinstance(count, int) and count for count in applied)
-
-
-async def _rooms(tx: Transaction) -> list[str]:
-    return await tx.inbox.rooms(2 * EVENTS)
-
-
-async def _apply(service: Service, room_name: str) -> int:
+async def _apply(service: Service, room_name: str) -> bool:
+    """Whether anything could be done. Never raises."""
     try:
         return await service.store.run(_apply_together, room_name, service)
-    except StorageError:
-        raise
+    except StorageError as problem:
+        logger.warning("events of %s wait: %s", room_name, problem)
+        return False
     except Exception as problem:  # one of them: each on its own, so that it keeps no other waiting
         logger.info("applying events of %s one by one: %r", room_name, problem)
+    try:
         return await service.store.run(_apply_one_by_one, room_name, service)
+    except Exception:
+        logger.exception("events of %s wait", room_name)
+        return False
 
 
-async def _apply_together(tx: Transaction, room_name: str, service: Service) -> int:
+async def _apply_together(tx: Transaction, room_name: str, service: Service) -> bool:
     locked, session = await tx.sessions.lock_if_free(room_name)
     if not locked:
-        return 0
+        return False
     events = await tx.inbox.of_room(room_name, EVENTS)
     if session is not None and events:
         told = [told for event in events if (told := wire.read(event.body, event.received_at)) is not None]
         patient = all(event.attempts < PATIENT for event in events)
         await room_events.apply(tx, session, told, service.lifetimes, patient=patient)
     await tx.inbox.applied([event.id for event in events])
-    return len(events)
+    return bool(events)
 
 
-async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -> int:
+async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -> bool:
     locked, session = await tx.sessions.lock_if_free(room_name)
     if not locked or session is None:
-        return 0
+        return False
     applied = []
     for event in await tx.inbox.of_room(room_name, EVENTS):
         try:
@@ -120,7 +122,7 @@ async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -
         except Exception as problem:  # whatever it is, the event must not be lost, nor keep the others waiting
             await _put_off(tx, event, problem)
     await tx.inbox.applied(applied)
-    return len(applied)
+    return bool(applied)
 
 
 async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
@@ -131,18 +133,30 @@ async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
     await tx.inbox.put_off(event.id, repr(problem)[:500], None if final else pause)
 
 
-async def _locate(service: Service) -> bool:
-    """Events that name no room: recording.started names the recording and its instance."""
-    events = await service.store.run(_of_no_room)
-    for event in events:
+async def _locate_events(service: Service) -> None:
+    """Finds out what room events are about that name none: recording.started names the recording and its instance."""
+    while True:
+        events = []
         try:
-            room_name = await _room_of(service, event)
-        except (ServiceError, Unreadable) as problem:
-            await service.store.run(_put_off, event, problem)
-            continue
+            events = await service.store.run(_of_no_room)
+            async with deadline.within(deadline.WORK):
+                await asyncio.gather(*(_locate(service, event) for event in events))
+        except (StorageError, TimeoutError) as problem:
+            logger.warning("the inbox waits: %s", problem)
+        except Exception:
+            logger.exception("the inbox waits")
+        if not events:
+            await _news_or_end_of_one(service, ())
+
+
+async def _locate(service: Service, event: Event) -> None:
+    try:
+        room_name = await _room_of(service, event)
+    except (ServiceError, Unreadable) as problem:
+        await service.store.run(_put_off, event, problem)
+    else:
         await service.store.run(_belongs, event, room_name)
         service.news.set()
-    return bool(events)
 
 
 async def _of_no_room(tx: Transaction) -> list[Event]:
