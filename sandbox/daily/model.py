@@ -115,8 +115,9 @@ class Webhook:
 
 @dataclass
 class Event:
-    """One webhook event: `message` is its body; `room` only labels it in our own log and for faults."""
+    """One webhook event: `message` is its body; the record it is `about` and its `room` only label it for our log."""
 
     type: str
+    about: str | None
     room: str
     message: JSON

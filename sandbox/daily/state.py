@@ -84,7 +84,7 @@ class State:
             "payload": self.odd.shown(payload, type.split(".")[0], id, room, "events"),
             "event_ts": event_ts,
         }
-        self.listener(Event(type, room, message))
+        self.listener(Event(type, id, room, message))
 
     def save(self) -> None:
         """Writes the file if anything changed; a reader sees the old one or the new one, never a half."""
