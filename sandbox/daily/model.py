@@ -86,13 +86,13 @@ class Recording:
     room_name: str
     instance_id: str
     layout: JSON
-    started_by: str | None
     start_ts: float
     max_duration: float
     min_idle_timeout: float
     s3key: str
     mtg_session_id: str | None
     max_participants: int
+    started_by: str | None = None
     status: str = "in-progress"
     idle_since: float | None = None
     end_ts: float | None = None

@@ -117,7 +117,8 @@ class State:
             self.add_meeting(Meeting(**row | {"connections": connections}))
         for row in saved["recordings"]:
             self.add_recording(Recording(**row))
-        self.webhooks = {row["uuid"]: Webhook(**row) for row in saved["webhooks"]}
+        kept = saved.get("webhooks", [])  # files of before have one "webhook", which is registered anew
+        self.webhooks = {row["uuid"]: Webhook(**row) for row in kept}
         self.changed = False
 
 
