@@ -42,13 +42,11 @@ class Room:
 
     def settled(self) -> None:
         """Waits until Daily has delivered all that happened in the room so far."""
-        eventually(
-            lambda: all(any(type == told and stay in id for told, id in self.told()) for type, stay in self._owed())
-        )
+        eventually(lambda: set(self._owed()) <= set(self.told()))
 
     def told(self) -> list[tuple[str, str]]:
-        """Type and id of each event about the room that Daily has delivered."""
-        return [(one["type"], one["id"]) for one in self._daily.state()["deliveries"] if one["room"] == self.name]
+        """Type and stay, meeting or recording of each event about the room that Daily has delivered."""
+        return [(one["type"], one["about"]) for one in self._daily.state()["deliveries"] if one["room"] == self.name]
 
     def _owed(self) -> list[tuple[str, str]]:
         """Type and stay of each event that Daily owes us."""

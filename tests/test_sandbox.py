@@ -128,11 +128,11 @@ def create_session(rest_url: str, token: str) -> httpx.Response:
 def test_it_says_when_it_is_ready_takes_the_printed_tokens_refuses_a_second_start_and_leaves_no_process(
     launch: Callable[..., Sandbox],
 ) -> None:
-    sandbox = launch("--workers=2")
+    sandbox = launch("--workers=2", "--limits")
     ready = sandbox.ready()
     assert list(ready) == ["ready", "rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url"]
     assert len(ready["grpc_targets"]) == 2
-    assert httpx.get(f"{ready['daily_url']}/sandbox/state").status_code == 200
+    assert httpx.get(f"{ready['daily_url']}/sandbox/settings").json()["limits"] is True
     psycopg.connect(ready["database_url"]).close()
 
     token = caller(sandbox.data_dir).stdout.strip()

@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import json
 from collections import defaultdict, deque
+from dataclasses import replace
 from functools import partial
 
-import httpx
+import httpcore
 
 from .faults import Faults
 from .model import EVENT_TYPES, JSON, Event, Webhook, event_id, new_id, now
@@ -17,6 +18,7 @@ from .state import State
 TIMEOUT = 5.0
 FAILURES_ALLOWED = 3
 HELD_SECONDS = 1.0
+NO_ANSWER = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.UnsupportedProtocol)
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -31,7 +33,7 @@ class Delivery:
     def __init__(self, state: State, faults: Faults) -> None:
         self._state = state
         self._faults = faults
-        self._client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+        self._connections = httpcore.AsyncConnectionPool()
         self._waiting: dict[str, deque[Event]] = defaultdict(deque)
         self._senders: dict[str, asyncio.Task[None]] = {}
         self._held: Event | None = None
@@ -45,7 +47,7 @@ class Delivery:
         for sender in self._senders.values():
             sender.cancel()
         await asyncio.gather(*self._senders.values(), return_exceptions=True)
-        await self._client.aclose()
+        await self._connections.aclose()
 
     def take(self, event: Event) -> None:
         """Sends what happened, or what a fault makes of it. An event that was held back follows the next one."""
@@ -106,15 +108,15 @@ class Delivery:
 
     async def _post(self, url: str, secret: str, body: bytes) -> int | None:
         timestamp = str(int(now()))
-        headers = {
+        headers: dict[bytes | str, bytes | str] = {
             "Content-Type": "application/json",
             "X-Webhook-Timestamp": timestamp,
             "X-Webhook-Signature": signature(secret, timestamp, body),
         }
         try:
             async with asyncio.timeout(TIMEOUT):
-                return (await self._client.post(url, content=body, headers=headers)).status_code
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+                return (await self._connections.request("POST", url, headers=headers, content=body)).status
+        except (*NO_ANSWER, TimeoutError, ValueError):
             return None
 
     def _count(self, webhook: Webhook, *, failed: bool) -> None:
@@ -129,6 +131,7 @@ class Delivery:
             {
                 "type": event.type,
                 "id": event.message.get("id"),
+                "about": event.about,
                 "status": status,
                 "room": event.room,
                 "webhook": webhook.uuid if webhook else None,
@@ -142,4 +145,4 @@ def _wants(webhook: Webhook, event: Event) -> bool:
 
 def _under_another_id(event: Event) -> Event:
     id = event_id(event.type, new_id(), int(now())) if event.type in EVENT_TYPES else new_id()
-    return Event(event.type, event.room, event.message | {"id": id})
+    return replace(event, message=event.message | {"id": id})

@@ -86,13 +86,13 @@ class Recording:
     room_name: str
     instance_id: str
     layout: JSON
-    started_by: str | None
     start_ts: float
     max_duration: float
     min_idle_timeout: float
     s3key: str
     mtg_session_id: str | None
     max_participants: int
+    started_by: str | None = None
     status: str = "in-progress"
     idle_since: float | None = None
     end_ts: float | None = None
@@ -115,8 +115,9 @@ class Webhook:
 
 @dataclass
 class Event:
-    """One webhook event: `message` is its body; `room` only labels it in our own log and for faults."""
+    """One webhook event: `message` is its body; the record it is `about` and its `room` only label it for our log."""
 
     type: str
+    about: str | None
     room: str
     message: JSON

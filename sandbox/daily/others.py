@@ -33,7 +33,7 @@ def appear(state: State, domain: str, body: JSON) -> JSON:
     recorded = body.get("recording", True)
     recording = recordings.start(state, domain, room.name, {}) if recorded else None
     for message in body.get("events", []):
-        state.listener(Event(_text(message.get("type")), room.name, message))
+        state.listener(Event(_text(message.get("type")), None, room.name, message))
     return {
         "room": room.name,
         "session_ids": [stay.session_id for stay in stays],

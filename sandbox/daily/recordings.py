@@ -34,13 +34,13 @@ def start(state: State, domain: str, room: str, body: JSON, started_by: str | No
         room_name=room,
         instance_id=instance_id,
         layout=body.get("layout", {"preset": "default"}),
-        started_by=started_by,
         start_ts=moment,
         max_duration=body.get("maxDuration", DEFAULT_MAX_DURATION),
         min_idle_timeout=body.get("minIdleTimeOut", DEFAULT_IDLE_TIMEOUT),
         s3key=f"{domain}/{room}/{round(moment * 1000)}",
         mtg_session_id=meeting.id if meeting else None,
         max_participants=len(meeting.inside) if meeting else 1,
+        started_by=started_by,
     )
     state.add_recording(recording)
     _watch_longest(state, recording)

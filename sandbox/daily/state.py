@@ -84,7 +84,7 @@ class State:
             "payload": self.odd.shown(payload, type.split(".")[0], id, room, "events"),
             "event_ts": event_ts,
         }
-        self.listener(Event(type, room, message))
+        self.listener(Event(type, id, room, message))
 
     def save(self) -> None:
         """Writes the file if anything changed; a reader sees the old one or the new one, never a half."""
@@ -117,7 +117,8 @@ class State:
             self.add_meeting(Meeting(**row | {"connections": connections}))
         for row in saved["recordings"]:
             self.add_recording(Recording(**row))
-        self.webhooks = {row["uuid"]: Webhook(**row) for row in saved["webhooks"]}
+        kept = saved.get("webhooks", [])  # files of before have one "webhook", which is registered anew
+        self.webhooks = {row["uuid"]: Webhook(**row) for row in kept}
         self.changed = False
 
 
