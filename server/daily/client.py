@@ -18,7 +18,15 @@ from uuid import UUID
 from server.daily import model, tokens
 from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
 from server.daily.gateway import RATES, Answer, Gateway, content, upkeep
-from server.daily.model import AccessLink, MeetingRecord, Present, RecordingAtDaily, Stay, WebhookAtDaily
+from server.daily.model import (
+    DEFAULT_INSTANCE,
+    AccessLink,
+    MeetingRecord,
+    Present,
+    RecordingAtDaily,
+    Stay,
+    WebhookAtDaily,
+)
 from server.daily.sharing import Sharing
 from server.daily.tokens import TOKEN_LIFETIME, user_id
 from server.daily.turns import Budget, Priority
@@ -47,8 +55,6 @@ __all__ = [  # what the floors above know of Daily, beside its events
     "user_id",
 ]
 
-DEFAULT_INSTANCE = UUID("c3df927c-f738-4471-a2b7-066fa7e95a6b")
-"""The instance of a recording that was started by Daily's own button."""
 MAX_RECORDING = 6 * 3600
 """Seconds after which Daily ends a recording that nobody stopped."""
 NEVER = 4102444800

@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from server.daily.model import Stay
+from server.daily.model import DEFAULT_INSTANCE, Stay
 from server.daily.wire import (
+    HIDDEN_USER,
     Item,
     Unreadable,
     given_id,
@@ -33,6 +34,9 @@ MAX_BODY = 1 << 20
 MAX_TYPE = 128
 MAX_REASON = 500
 PING = {"test": "test"}
+AMBIGUOUS = (str(DEFAULT_INSTANCE), f"-{HIDDEN_USER}-")
+"""Of the instance or the user, and of the time, Daily makes an event's id: with one of these it may be that of another
+room's or another user's event as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Envelope:
     """What the inbox keeps beside the raw body; all of it can be stored."""
 
     id: str
-    """The event's own, or `sha256:` and the hash of its body where it has none that can be stored."""
+    """The event's own, or `sha256:` and the hash of its body where it has none that can be stored and is its alone."""
     type: str
     """Empty when unknown."""
     subject: str | None
@@ -134,8 +138,9 @@ def envelope(body: bytes) -> Envelope:
     event = _object(_parsed(body))
     id, type, payload = event.get("id"), event.get("type"), _object(event.get("payload"))
     rooms = (payload.get("room"), payload.get("room_name"))
+    usable = isinstance(id, str) and is_id(id) and not any(words in id for words in AMBIGUOUS)
     return Envelope(
-        id=id if isinstance(id, str) and is_id(id) else f"sha256:{hashlib.sha256(body).hexdigest()}",
+        id=str(id) if usable else f"sha256:{hashlib.sha256(body).hexdigest()}",
         type=text(type, MAX_TYPE) or "",
         subject=next((room for room in rooms if isinstance(room, str) and is_id(room)), None),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
+from uuid import UUID
 
 from server.daily.wire import (
     Item,
@@ -20,6 +21,9 @@ from server.daily.wire import (
 )
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_INSTANCE = UUID("c3df927c-f738-4471-a2b7-066fa7e95a6b")
+"""The instance of a recording that was started by Daily's own button."""
 
 Noun = TypeVar("Noun")
 
