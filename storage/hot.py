@@ -83,8 +83,10 @@ LEFT JOIN participants USING (session_id, user_id)
 
 
 KEEP = """
-INSERT INTO daily_events (id, type, room_name, body)
-SELECT * FROM unnest(%(ids)s::text[], %(types)s::text[], %(rooms)s::text[], %(bodies)s::bytea[])
+INSERT INTO daily_events (digest, id, type, room_name, body)
+SELECT * FROM unnest(
+    %(digests)s::bytea[], %(ids)s::text[], %(types)s::text[], %(rooms)s::text[], %(bodies)s::bytea[]
+)
 ON CONFLICT DO NOTHING
 RETURNING id
 """
@@ -123,10 +125,10 @@ class HotStatements:
             admissions[number - 1] = Admission(*admission)
         return admissions
 
-    async def keep(self, events: Sequence[tuple[str, str, str | None, bytes]]) -> list[None]:
-        """Puts each (id, type, room name, body) of Daily's events into the inbox, unless it has come before."""
-        ids, types, rooms, bodies = map(list, zip(*events, strict=True))
-        await self._run(KEEP, {"ids": ids, "types": types, "rooms": rooms, "bodies": bodies})
+    async def keep(self, events: Sequence[tuple[bytes, str, str, str | None, bytes]]) -> list[None]:
+        """Puts each (digest, id, type, room name, body) of Daily's events into the inbox, unless it has come before."""
+        digests, ids, types, rooms, bodies = map(list, zip(*events, strict=True))
+        await self._run(KEEP, {"digests": digests, "ids": ids, "types": types, "rooms": rooms, "bodies": bodies})
         return [None] * len(events)
 
     async def close(self) -> None:

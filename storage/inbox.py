@@ -33,29 +33,29 @@ class Inbox:
 
     async def of_no_room(self, events: int, lease: timedelta) -> list[Event]:
         """Events of which it must be found out what room they are about: ours until the lease ends."""
-        due = select(daily_events.c.id).where(DUE, daily_events.c.room_name.is_(None))
+        due = select(daily_events.c.digest).where(DUE, daily_events.c.room_name.is_(None))
         due = due.order_by(daily_events.c.due_at).limit(events).with_for_update(skip_locked=True)
-        claim = update(daily_events).where(daily_events.c.id.in_(due.scalar_subquery()))
+        claim = update(daily_events).where(daily_events.c.digest.in_(due.scalar_subquery()))
         claimed = claim.values(due_at=CLOCK + lease).returning(*COLUMNS)
         return [Event(*row) for row in await self._connection.execute(claimed)]
 
-    async def belongs(self, event_id: str, room_name: str) -> None:
+    async def belongs(self, digest: bytes, room_name: str) -> None:
         """It has been found out what room the event is about."""
-        change = update(daily_events).where(daily_events.c.id == event_id)
+        change = update(daily_events).where(daily_events.c.digest == digest)
         await self._connection.execute(change.values(room_name=room_name, due_at=CLOCK))
 
-    async def applied(self, event_ids: list[str]) -> None:
-        change = update(daily_events).where(daily_events.c.id.in_(event_ids))
+    async def applied(self, digests: list[bytes]) -> None:
+        change = update(daily_events).where(daily_events.c.digest.in_(digests))
         await self._connection.execute(change.values(due_at=None, error=None))
 
-    async def put_off(self, event_id: str, error: str, pause: timedelta | None) -> None:
+    async def put_off(self, digest: bytes, error: str, pause: timedelta | None) -> None:
         """It could not be applied; it is tried again after the pause, or not any more."""
-        change = update(daily_events).where(daily_events.c.id == event_id)
+        change = update(daily_events).where(daily_events.c.digest == digest)
         due_at = None if pause is None else CLOCK + pause
         await self._connection.execute(change.values(attempts=daily_events.c.attempts + 1, error=error, due_at=due_at))
 
     async def forget(self, older_than: timedelta, events: int) -> int:
         """Removes so many old events at the most; returns how many."""
-        old = select(daily_events.c.id).where(daily_events.c.received_at < func.now() - older_than).limit(events)
-        gone = delete(daily_events).where(daily_events.c.id.in_(old.scalar_subquery()))
+        old = select(daily_events.c.digest).where(daily_events.c.received_at < func.now() - older_than).limit(events)
+        gone = delete(daily_events).where(daily_events.c.digest.in_(old.scalar_subquery()))
         return (await self._connection.execute(gone)).rowcount

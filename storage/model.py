@@ -167,8 +167,9 @@ class Chore:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One of Daily's events; `body` is what Daily sent."""
+    """One of Daily's events; `body` is what Daily sent, and `digest` its SHA-256."""
 
+    digest: bytes
     id: str
     type: str
     room_name: str | None

@@ -86,7 +86,7 @@ class Store:
         self.admission = Batcher(self._hot.admissions)
         """The write of everybody who joins."""
         self.keep_event = Batcher(self._hot.keep)
-        """The write of each of Daily's events: (id, type, room name, body)."""
+        """The write of each of Daily's events: (digest, id, type, room name, body)."""
         self.sessions_of = self._hot.sessions_of
         """An instructor's; pages and long lists."""
 

@@ -218,7 +218,9 @@ recordings = Table(
 daily_events = Table(
     "daily_events",
     metadata,
-    Column("id", Text, primary_key=True),
+    # SHA-256 of the body: Daily gives one id to two events of a second, and several to one.
+    Column("digest", LargeBinary, primary_key=True),
+    Column("id", Text, nullable=False),
     Column("type", Text, nullable=False),
     # Which room it is about; none where the event does not say, until that has been found out.
     Column("room_name", Text),

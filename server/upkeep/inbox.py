@@ -103,7 +103,7 @@ async def _apply_together(tx: Transaction, room_name: str, service: Service) -> 
         told = [told for event in events if (told := wire.read(event.body, event.received_at)) is not None]
         patient = all(event.attempts < PATIENT for event in events)
         await room_events.apply(tx, session, told, service.lifetimes, patient=patient)
-    await tx.inbox.applied([event.id for event in events])
+    await tx.inbox.applied([event.digest for event in events])
     return bool(events)
 
 
@@ -118,7 +118,7 @@ async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -
                 told = wire.read(event.body, event.received_at)
                 patient = event.attempts < PATIENT
                 await room_events.apply(tx, session, [told] if told else [], service.lifetimes, patient=patient)
-            applied.append(event.id)
+            applied.append(event.digest)
         except Exception as problem:  # whatever it is, the event must not be lost, nor keep the others waiting
             await _put_off(tx, event, problem)
     await tx.inbox.applied(applied)
@@ -130,7 +130,7 @@ async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
     pause = timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2**event.attempts))
     level = logging.ERROR if final else logging.INFO
     logger.log(level, "event %s type=%s id=%s: %r", "given up" if final else "put off", event.type, event.id, problem)
-    await tx.inbox.put_off(event.id, repr(problem)[:500], None if final else pause)
+    await tx.inbox.put_off(event.digest, repr(problem)[:500], None if final else pause)
 
 
 async def _locate_events(service: Service) -> None:
@@ -189,6 +189,6 @@ async def _room_of_instance(tx: Transaction, instance_id: UUID) -> str | None:
 
 async def _belongs(tx: Transaction, event: Event, room_name: str | None) -> None:
     if room_name:
-        await tx.inbox.belongs(event.id, room_name)
+        await tx.inbox.belongs(event.digest, room_name)
     else:
-        await tx.inbox.applied([event.id])
+        await tx.inbox.applied([event.digest])

@@ -3,6 +3,7 @@ give the same rows."""
 
 from collections.abc import Sequence
 from datetime import timedelta
+from hashlib import sha256
 
 from server.daily import events as wire
 from server.daily.client import DEFAULT_INSTANCE
@@ -47,7 +48,7 @@ async def receive(service: Service, secret: str | None, signature: str, timestam
     if not wire.is_signed(secret, signature, timestamp, body):
         raise Unauthenticated("The webhook's signature is not valid")
     envelope = wire.envelope(body)
-    await service.store.keep_event((envelope.id, envelope.type, envelope.subject, body))
+    await service.store.keep_event((sha256(body).digest(), envelope.id, envelope.type, envelope.subject, body))
     service.news.set()
 
 

@@ -129,7 +129,8 @@ def _meetings() -> None:
 def _events() -> None:
     op.create_table(
         "daily_events",
-        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("digest", sa.LargeBinary(), primary_key=True),
+        sa.Column("id", sa.Text(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("room_name", sa.Text()),
         sa.Column("body", sa.LargeBinary(), nullable=False),
@@ -139,8 +140,9 @@ def _events() -> None:
         sa.Column("error", sa.Text()),
     )
     op.execute("""
-        INSERT INTO daily_events (id, type, body, received_at)
-        SELECT id, type, convert_to(body::text, 'UTF8'), received_at FROM webhook_events WHERE applied_at IS NULL
+        INSERT INTO daily_events (digest, id, type, body, received_at)
+        SELECT sha256(convert_to(body::text, 'UTF8')), id, type, convert_to(body::text, 'UTF8'), received_at
+        FROM webhook_events WHERE applied_at IS NULL ON CONFLICT DO NOTHING
     """)
     op.drop_table("webhook_events")
     _due_index("daily_events_due", "daily_events")
