@@ -90,9 +90,9 @@ async def _running(
     if now - since > FILE_GIVEN_UP:
         await service.store.run(_fail, recording)
         return None
-    if recording.status != RecordingStatus.COMPLETED or now - since > STILL_RUNNING:
-        if await _stop(service, session, recording):
-            logger.warning("stopped kind=%r room=%s", "recording to stop again", session.room_name)
+    unstopped = recording.status != RecordingStatus.COMPLETED or now - since > STILL_RUNNING
+    if unstopped and await _stop(service, session, recording):
+        logger.warning("stopped kind=%r room=%s", "recording to stop again", session.room_name)
     await service.store.run(_complete, recording, session.end_requested_at or now)
     return _pause(attempts)
 
