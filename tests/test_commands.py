@@ -1,15 +1,16 @@
-"""`python -m server reconcile` and `register-webhook`, beside no running server: it would repair first."""
+"""`python -m server due` and `register-webhook`, beside no running server: it would do what is due."""
 
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import psycopg
 import pytest
 
 from sandbox.stack import Stack
 from tests.clients import DailyControl, Rest, eventually, http_client, new_stack
-from tests.passes import at_daily
+from tests.due import at_daily
 from tests.servers import run
 
 ME = "commanding-instructor"
@@ -22,7 +23,8 @@ EVENTS = [
     "recording.ready-to-download",
     "recording.started",
 ]
-TABLES = ("sessions", "participants", "connections", "recordings", "webhook_events")
+OF_OWNER = ("uuid", "url", "hmac", "eventTypes", "state")
+DUE = "UPDATE {} SET due_at = clock_timestamp() - interval '1 min' WHERE {} = %s RETURNING due_at"
 
 
 @pytest.fixture(scope="module")
@@ -32,41 +34,28 @@ def own_stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def broken(own_stack: Stack) -> list[str]:
-    """What its server left when it was killed: the lines in which `reconcile` tells of it."""
+def left(own_stack: Stack) -> list[str]:
+    """What its server left when it was killed: the lines in which `due` tells of it."""
     with http_client(own_stack.rest_url) as http:
         rest = Rest(own_stack, http)
-        deleted, started, attended = (rest.create(ME) for _ in range(3))
-        token = rest.call("POST", f"/sessions/{attended['roomName']}/token", "sam", "student").json()["token"]
+        deleted, recorded = rest.create(ME), rest.recording(ME)
     own_stack.servers[0].kill()
-    stay = at_daily(own_stack, "POST", f"/sandbox/rooms/{attended['roomName']}/join", token=token).json()["session_id"]
     with psycopg.connect(own_stack.database_url, autocommit=True) as database:
-        database.execute(
-            "UPDATE sessions SET room_created_at = now() - interval '1 hour',"
-            " delete_requested_at = now() - interval '1 min' WHERE id = %s",
-            [deleted["_id"]],
-        )
-        database.execute("UPDATE sessions SET status = 'live' WHERE id = %s", [started["_id"]])
-        database.execute(
-            "INSERT INTO recordings (session_id, made_live, lease_until, created_at)"
-            " VALUES (%s, true, now() - interval '1 min', now() - interval '1 min')",
-            [started["_id"]],
-        )
+        database.execute("UPDATE chores SET due_at = NULL")
+        database.execute("UPDATE sessions SET end_requested_at = now(), closes_at = now()")
+        database.execute("UPDATE sessions SET status = 'ended', ends_at = now() WHERE id = %s", [deleted["_id"]])
+        closing = database.execute(DUE.format("sessions", "id"), [deleted["_id"]]).fetchone()
+        end = database.execute(DUE.format("sessions", "id"), [recorded["_id"]]).fetchone()
     return [
-        f"unconfirmed start: {started['roomName']} Daily never started it",
-        f"attendance: {attended['roomName']} connection {stay} was not told of in full",
-        f"unfinished delete: {deleted['roomName']} it was asked for and not confirmed",
-        "3 differences",
+        f"end: 1 due since {iso(end)}",
+        f"closing: 1 due since {iso(closing)}",
+        *(f"{line}: 0 due" for line in ("session", "start", "recording", "meeting", "chore", "event")),
     ]
 
 
-def rows(stack: Stack) -> dict[str, list[object]]:
-    with psycopg.connect(stack.database_url) as database:
-        return {table: database.execute(f"SELECT * FROM {table} ORDER BY id").fetchall() for table in TABLES}
-
-
-def calls_that_change(daily: DailyControl) -> dict[str, int]:
-    return {call: times for call, times in daily.state()["calls"].items() if not call.startswith("GET ")}
+def iso(row: tuple[Any, ...] | None) -> str:
+    assert row is not None
+    return str(row[0].isoformat(timespec="seconds"))
 
 
 @pytest.fixture
@@ -75,32 +64,18 @@ def own_daily(own_stack: Stack) -> Iterator[DailyControl]:
         yield DailyControl(client)
 
 
-# reconcile
+# due
 
 
-def test_a_dry_run_tells_every_difference_and_changes_nothing(
-    own_stack: Stack, own_daily: DailyControl, broken: list[str]
-) -> None:
-    before = rows(own_stack), calls_that_change(own_daily)
-    told = run("reconcile", "--dry-run", settings=own_stack.environment)
-    assert (told.returncode, told.stdout.splitlines()) == (0, broken)
-    assert (rows(own_stack), calls_that_change(own_daily)) == before
+def test_due_tells_what_waits_to_be_done_and_since_when(own_stack: Stack, left: list[str]) -> None:
+    told = run("due", settings=own_stack.environment)
+    assert (told.returncode, told.stdout.splitlines()) == (0, left)
 
 
-def test_reconcile_repairs_every_difference_and_then_there_is_none(
-    own_stack: Stack, own_daily: DailyControl, broken: list[str]
-) -> None:
-    told = run("reconcile", settings=own_stack.environment)
-    assert (told.returncode, told.stdout.splitlines()) == (0, broken)
-    with psycopg.connect(own_stack.database_url) as database:
-        statuses = database.execute("SELECT status FROM sessions ORDER BY created_at").fetchall()
-        assert statuses == [("ended",), ("scheduled",), ("live",)]
-        assert database.execute("SELECT status FROM recordings").fetchall() == [("failed",)]
-        assert database.execute("SELECT polled_joined_at IS NOT NULL FROM connections").fetchall() == [(True,)]
-    assert len(own_daily.rooms()) == 2
-
-    again = run("reconcile", settings=own_stack.environment)
-    assert (again.returncode, again.stdout) == (0, "0 differences\n")
+def test_due_does_nothing_of_it(own_stack: Stack, own_daily: DailyControl, left: list[str]) -> None:
+    asked = own_daily.state()["calls"]
+    assert run("due", settings=own_stack.environment).stdout.splitlines() == left
+    assert own_daily.state()["calls"] == asked
 
 
 # register-webhook
@@ -127,14 +102,19 @@ def receiver() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.fixture
+def no_webhook(own_daily: DailyControl) -> None:
+    if webhook := own_daily.state()["webhook"]:
+        own_daily.delete_webhook(webhook["uuid"])
+
+
 def register(stack: Stack, public_url: str) -> None:
     told = run("register-webhook", settings=stack.environment | {"LIVE_SESSIONS_PUBLIC_URL": public_url})
     assert (told.returncode, told.stdout) == (0, f"Daily sends its events to {public_url}/webhooks/daily\n")
 
 
-@pytest.mark.usefixtures("broken")
+@pytest.mark.usefixtures("left", "no_webhook")
 def test_register_webhook_creates_the_webhook(own_stack: Stack, own_daily: DailyControl, receiver: str) -> None:
-    at_daily(own_stack, "DELETE", f"/v1/webhooks/{own_daily.state()['webhook']['uuid']}")
     register(own_stack, receiver)
     webhook = own_daily.state()["webhook"]
     assert (webhook["url"], webhook["state"]) == (f"{receiver}/webhooks/daily", "ACTIVE")
@@ -142,7 +122,7 @@ def test_register_webhook_creates_the_webhook(own_stack: Stack, own_daily: Daily
     assert webhook["hmac"] == own_stack.environment["LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"]
 
 
-@pytest.mark.usefixtures("broken")
+@pytest.mark.usefixtures("left", "no_webhook")
 def test_register_webhook_re_activates_the_webhook_that_daily_gave_up(
     own_stack: Stack, own_daily: DailyControl, receiver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +144,7 @@ def test_register_webhook_re_activates_the_webhook_that_daily_gave_up(
 # What keeps them from it
 
 
-@pytest.mark.usefixtures("broken")
+@pytest.mark.usefixtures("left", "no_webhook")
 def test_register_webhook_says_when_daily_cannot_reach_us(own_stack: Stack) -> None:
     told = run("register-webhook", settings=own_stack.environment)
     url = f"{own_stack.rest_url}/webhooks/daily"
@@ -177,7 +157,7 @@ def test_register_webhook_says_when_daily_cannot_reach_us(own_stack: Stack) -> N
     [
         ("register-webhook", "DAILY_WEBHOOK_SECRET", "_DAILY_WEBHOOK_SECRET and LIVE_SESSIONS_PUBLIC_URL are required"),
         ("register-webhook", "PUBLIC_URL", "_DAILY_WEBHOOK_SECRET and LIVE_SESSIONS_PUBLIC_URL are required"),
-        ("reconcile", "DATABASE_URL", "_DATABASE_URL is required"),
+        ("due", "DATABASE_URL", "_DATABASE_URL is required"),
     ],
 )
 def test_a_setting_that_is_missing_is_named_in_one_line(stack: Stack, command: str, missing: str, line: str) -> None:
@@ -186,17 +166,27 @@ def test_a_setting_that_is_missing_is_named_in_one_line(stack: Stack, command: s
     assert (told.returncode, told.stdout, told.stderr) == (1, "", f"live-sessions: LIVE_SESSIONS{line}\n")
 
 
+@pytest.mark.usefixtures("left", "no_webhook")
+def test_register_webhook_takes_no_other_applications(own_stack: Stack, own_daily: DailyControl, receiver: str) -> None:
+    own_daily.others(webhook=f"{receiver}/theirs")
+    before = own_daily.state()["webhook"]
+    told = run("register-webhook", settings=own_stack.environment | {"LIVE_SESSIONS_PUBLIC_URL": receiver})
+    after = own_daily.state()["webhook"]
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith("live-sessions: Daily answered 400: ")
+    assert [after[name] for name in OF_OWNER] == [before[name] for name in OF_OWNER]
+
+
 @pytest.mark.parametrize(
-    ("changed", "line"),
+    ("command", "setting", "there", "line"),
     [
-        ({"LIVE_SESSIONS_DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "live-sessions: OperationalError\n"),
-        (
-            {"LIVE_SESSIONS_DAILY_API_URL": "http://127.0.0.1:1/v1"},
-            "live-sessions: GET /recordings: ConnectError\n",
-        ),
+        ("due", "DATABASE_URL", "postgresql://127.0.0.1:1/x", "OperationalError"),
+        ("register-webhook", "DAILY_API_URL", "http://127.0.0.1:1/v1", "GET /webhooks: ConnectError"),
     ],
     ids=["PostgreSQL", "Daily"],
 )
-def test_reconcile_says_in_one_line_what_it_cannot_reach(stack: Stack, changed: dict[str, str], line: str) -> None:
-    told = run("reconcile", "--dry-run", settings=stack.environment | changed)
-    assert (told.returncode, told.stderr) == (1, line)
+def test_a_command_says_in_one_line_what_it_cannot_reach(
+    stack: Stack, command: str, setting: str, there: str, line: str
+) -> None:
+    told = run(command, settings=stack.environment | {f"LIVE_SESSIONS_{setting}": there})
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", f"live-sessions: {line}\n")

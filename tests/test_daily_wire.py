@@ -503,7 +503,7 @@ async def test_a_class_on_the_stand_in_from_its_room_to_its_recording(stand_in: 
     joined = control.join(room, token)
     (inside,) = await stand_in.presence(room)
     assert (inside.connection_id, inside.user_id, inside.user_name) == (joined["session_id"], "sam", "Sam")
-    assert inside.joined_at == time_of(joined["joined_at"])
+    assert inside.joined_at == time_of(int(joined["joined_at"]))
     await stand_in.update_permissions(room, {joined["session_id"]: (True, True)})
     assert await stand_in.start_recording(room, instance) is Start.SENT
     assert await stand_in.start_recording(room, instance) is not Start.SENT

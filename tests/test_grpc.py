@@ -106,7 +106,7 @@ def test_a_name_that_cannot_be_is_a_violation_of_its_field(client: LiveSessionsS
         ({}, ["courseId", "startsAt"], "courseId and startsAt are required"),
         ({"courseId": " "}, ["courseId", "startsAt"], "courseId and startsAt are required"),
         ({"courseId": "c"}, ["startsAt"], "courseId and startsAt are required"),
-        (EXAMPLE | {"maxParticipants": 0}, ["maxParticipants"], "maxParticipants must be between 1 and 100000"),
+        (EXAMPLE | {"maxParticipants": 0}, ["maxParticipants"], "maxParticipants must be between 1 and 200"),
         (
             EXAMPLE | {"startsAt": "1999-12-31T23:59:59Z"},
             ["startsAt"],

@@ -22,8 +22,9 @@ DOWN = (500, {"error": "Failed to create session room"})
 
 INSERT_INTENT = """
 INSERT INTO sessions (course_id, room_name, starts_at, created_by, recording_enabled, max_participants,
-    idempotency_key, lease_until)
-VALUES ('course-uuid-123', %(room)s, '2025-12-26T15:00:00Z', %(by)s, true, 50, %(key)s, now() - interval '1 minute')
+    idempotency_key, due_at)
+VALUES ('course-uuid-123', %(room)s, '2025-12-26T15:00:00Z', %(by)s, true, 50, %(key)s,
+    clock_timestamp() + interval '5 seconds')
 RETURNING id::text
 """
 
@@ -82,9 +83,17 @@ def test_a_key_is_the_same_over_rest_and_grpc(creator: Creator) -> None:
 
 
 def test_a_repeated_create_tells_what_has_become_of_the_session(creator: Creator, rest: Rest) -> None:
+    session = creator.by_rest().json()
+    rest.call("POST", f"/sessions/{session['roomName']}/start-recording", creator.id)
+    assert said(creator.by_rest()) == (201, rest.get(session["roomName"]))
+    assert rest.get(session["roomName"])["status"] == "live"
+
+
+def test_the_key_of_a_session_that_has_ended_makes_no_other(creator: Creator, rest: Rest) -> None:
     name = creator.by_rest().json()["roomName"]
     ended = rest.call("DELETE", f"/sessions/{name}", creator.id).json()
-    assert said(creator.by_rest()) == (201, ended)
+    assert said(creator.by_rest()) == (400, {"message": "Session has ended"})
+    assert creator.sessions == [ended]
 
 
 def test_without_a_key_every_create_makes_a_session(rest: Rest) -> None:
@@ -220,9 +229,7 @@ def test_a_repeated_create_takes_over_the_one_of_a_killed_server(
     before = daily.rooms()
     make_room(stack, room)
     with ThreadPoolExecutor() as threads:
-        with (
-            database.transaction()
-        ):  # until it is committed, the reconciler does not see it and the create waits for it
+        with database.transaction():  # until it is committed, upkeep does not see it and the create waits for it
             [id] = database.execute(INSERT_INTENT, {"room": room, "by": creator.id, "key": creator.key}).fetchone()
             repeated = threads.submit(creator.by_rest)
             eventually(lambda: waiting_for_locks(stack))

@@ -129,7 +129,7 @@ def test_a_command_without_its_database_ends_with_one_line(stack: Stack) -> None
 def test_help_needs_no_settings() -> None:
     ended = run("--help", settings={})
     assert ended.returncode == 0
-    for command in ("migrate", "register-webhook", "reconcile"):
+    for command in ("migrate", "register-webhook", "due"):
         assert command in ended.stdout
 
 

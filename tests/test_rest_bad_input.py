@@ -73,9 +73,9 @@ def create(rest: Rest, body: str | bytes, **headers: str) -> httpx.Response:
         ({"maxParticipants": True}, "maxParticipants must be a number"),
         ({"maxParticipants": {}}, "maxParticipants must be a number"),
         ({"maxParticipants": 1.5}, "maxParticipants must be a whole number"),
-        ({"maxParticipants": 0}, "maxParticipants must be between 1 and 100000"),
-        ({"maxParticipants": -1}, "maxParticipants must be between 1 and 100000"),
-        ({"maxParticipants": 100_001}, "maxParticipants must be between 1 and 100000"),
+        ({"maxParticipants": 0}, "maxParticipants must be between 1 and 200"),
+        ({"maxParticipants": -1}, "maxParticipants must be between 1 and 200"),
+        ({"maxParticipants": 201}, "maxParticipants must be between 1 and 200"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(rest: Rest, changes: dict[str, Any], message: str) -> None:

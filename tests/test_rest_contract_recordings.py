@@ -154,9 +154,18 @@ def test_the_access_link_downloads_the_file(rest: Rest) -> None:
 
 def test_a_link_that_daily_refuses_says_so(rest: Rest, daily: DailyControl) -> None:
     session = rest.recording(ME)
+    rest.call("POST", f"/sessions/{session['roomName']}/stop-recording", ME)
+    daily.fault("status", "GET", f"/recordings/{session['recordingId']}/access-link", status=403, times=None)
+    path = f"/sessions/{session['roomName']}/recording"
+    refused = (500, {"error": "Failed to get session recording"})
+    eventually(lambda: said(rest.call("GET", path, ME)) == refused)  # when its file is there
+
+
+def test_a_recording_that_daily_will_not_speak_of_is_told_of_all_the_same(rest: Rest, daily: DailyControl) -> None:
+    session = rest.recording(ME)
     daily.fault("status", "GET", f"/recordings/{session['recordingId']}", status=403, times=None)
-    answer = rest.call("GET", f"/sessions/{session['roomName']}/recording", ME)
-    assert said(answer) == (500, {"error": "Failed to get session recording"})
+    told = rest.call("GET", f"/sessions/{session['roomName']}/recording", ME).json()
+    assert (told["recordingId"], told["status"]) == (session["recordingId"], "in-progress")
 
 
 def test_only_who_was_in_the_room_may_watch_besides_the_instructor(rest: Rest, daily: DailyControl) -> None:

@@ -90,12 +90,19 @@ async def _running(
     if now - since > FILE_GIVEN_UP:
         await service.store.run(_fail, recording)
         return None
-    if recording.status != RecordingStatus.COMPLETED or now - since > STILL_RUNNING:
-        rows = await service.store.run(ending.recordings_of, session.id)
-        if await ending.stop_recordings(service, session, rows):
-            logger.warning("stopped kind=%r room=%s", "recording to stop again", session.room_name)
+    unstopped = recording.status != RecordingStatus.COMPLETED or now - since > STILL_RUNNING
+    if unstopped and await _stop(service, session, recording):
+        logger.warning("stopped kind=%r room=%s", "recording to stop again", session.room_name)
     await service.store.run(_complete, recording, session.end_requested_at or now)
     return _pause(attempts)
+
+
+async def _stop(service: Service, session: Session, recording: Recording) -> bool:
+    """Alone, unless nothing is to be recorded in its room any more."""
+    if session.end_requested_at is None:
+        return await service.daily.stop_recording(session.room_name, recording.instance_id)
+    rows = await service.store.run(ending.recordings_of, session.id)
+    return await ending.stop_recordings(service, session, rows)
 
 
 async def _reopen(tx: Transaction, recording: Recording) -> bool:

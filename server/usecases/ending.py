@@ -113,16 +113,20 @@ async def close(service: Service, session: Session) -> None:
     to put anybody out: the door is locked, who is inside is put out, and then the room goes."""
     if session.room_deleted_at is not None:
         return
-    if session.live_at is not None:
-        await _stop_strays(service, session)
-        await service.daily.shut_room(session.room_name)
+    if session.live_at is not None or await service.daily.presence(session.room_name):
+        await _empty(service, session)
+    await service.daily.delete_room(session.room_name)
+    await service.store.run(_closed, session)
+
+
+async def _empty(service: Service, session: Session) -> None:
+    await _stop_strays(service, session)
+    await service.daily.shut_room(session.room_name)
     present = await service.daily.presence(session.room_name)
     inside = await service.store.run(_inside, session)
     if present or inside:
         users = sorted({stay.daily_user_id for stay in inside})
         await service.daily.eject(session.room_name, [one.connection_id for one in present], users)
-    await service.daily.delete_room(session.room_name)
-    await service.store.run(_closed, session)
 
 
 async def _stop_strays(service: Service, session: Session) -> None:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 NOBODY_PATIENCE, NOBODY_PAUSE = 4.0, 1.5
 """Seconds for which a start is tried again while nobody is seen in the room, and between two tries."""
+UNANSWERED = 3
+"""Requests to start a recording that may remain without an answer."""
 FIRST_LOOK, LONGEST_PAUSE = 1.0, 8.0
 """Seconds after which Daily's list is read for the recording, if no event has named it by then; with growing pauses."""
 OVERDUE = timedelta(seconds=MAX_RECORDING, minutes=10)
@@ -46,7 +48,8 @@ async def start(service: Service, caller: Caller, room_name: str) -> Recording:
             return recording
         if begun is not None or ("start", recording.id) in service.works:
             work = partial(finish_start, service, session, recording, resumed=not begun)
-            return await service.see_through("start", recording, work)
+            if started := await service.see_through("start", recording, work):
+                return started
         await asyncio.sleep(POLL_INTERVAL)
 
 
@@ -82,20 +85,30 @@ async def finish_start(service: Service, session: Session, recording: Recording,
     if answer is Start.NOBODY:
         await service.store.run(_fail, session, recording, "Nobody was in the room")
         raise FailedPrecondition("Recording cannot start until someone has joined the session", "NOBODY_IN_ROOM")
+    if answer is None:
+        started = await _looked_for(service, session, recording, refused=False, resumed=resumed)
+        if started is None:
+            raise DailyUnavailable("no request to start it was answered", taken=True)
+        return started
     return await _identified(service, session, recording, refused=answer is not Start.SENT, resumed=resumed)
 
 
-async def _ask_daily(service: Service, session: Session, recording: Recording) -> Start:
-    waited = 0.0
+async def _ask_daily(service: Service, session: Session, recording: Recording) -> Start | None:
+    """None when no request was answered, of which each may have its effect: it would be under the same instance."""
+    waited, unanswered = 0.0, 0
     while True:
         if not await service.store.run(_still_wanted, session, recording):
             raise rules.ended()
         try:
             answer = await service.daily.start_recording(session.room_name, recording.id)
         except DailyUnavailable as problem:
-            if problem.taken:
-                await service.store.run(_in_doubt, recording)
-            raise
+            if not problem.taken:
+                raise
+            await service.store.run(_in_doubt, recording)
+            unanswered += 1
+            if unanswered == UNANSWERED:
+                return None
+            continue
         if answer is not Start.NOBODY or waited + NOBODY_PAUSE > NOBODY_PATIENCE:
             return answer
         await asyncio.sleep(NOBODY_PAUSE)
@@ -131,15 +144,21 @@ async def _identified(
     pause, look_at = FIRST_LOOK, clock() + (0 if refused else FIRST_LOOK)
     while deadline.remaining() > POLL_INTERVAL:
         known = await service.store.run(_known, session, recording, refused)
+        if known is None and clock() >= look_at:
+            known = await _looked_for(service, session, recording, refused=refused, resumed=resumed)
+            look_at, pause = clock() + pause, min(2 * pause, LONGEST_PAUSE)
         if known is not None:
             return known
-        if clock() >= look_at:
-            listed = await service.daily.recordings(session.room_name)
-            await service.store.run(_recognise, session, recording, listed, refused, resumed)
-            look_at, pause = clock() + pause, min(2 * pause, LONGEST_PAUSE)
-        else:
-            await asyncio.sleep(POLL_INTERVAL)
+        await asyncio.sleep(POLL_INTERVAL)
     raise Unavailable(f"Daily names no new recording of {session.room_name}")
+
+
+async def _looked_for(
+    service: Service, session: Session, recording: Recording, *, refused: bool, resumed: bool
+) -> Recording | None:
+    listed = await service.daily.recordings(session.room_name)
+    await service.store.run(_recognise, session, recording, listed, refused, resumed)
+    return await service.store.run(_known, session, recording, refused)
 
 
 async def _known(tx: Transaction, session: Session, recording: Recording, refused: bool) -> Recording | None:
@@ -187,8 +206,8 @@ async def _recognise(
 
 async def stop(service: Service, caller: Caller, room_name: str) -> Recording:
     session = await service.store.run(_ask_to_stop, caller, room_name, service.lifetimes.closing)
-    if session.ends_at is None:
-        await service.see_through("end", session, lambda: ending.end(service, session))
+    while session.ends_at is None:
+        session = await service.see_through("end", session, partial(ending.end, service, session)) or session
     return rules.recorded(await service.store.run(_latest, session.id))
 
 

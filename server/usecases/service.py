@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from server.daily.client import Daily
-from server.errors import ServiceError
+from server.errors import ServiceError, Unavailable
 from server.usecases.rules import Lifetimes
 from server.works import Works
 from storage.errors import StorageError
@@ -32,8 +32,9 @@ class Service:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process has put one of Daily's events into the inbox."""
 
-    async def see_through(self, verb: str, item: Session | Recording, work: Callable[[], Awaitable[T]]) -> T:
-        """Does what a committed intent asks for, whoever still waits for it; upkeep goes on with what fails."""
+    async def see_through(self, verb: str, item: Session | Recording, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Does what a committed intent asks for, whoever still waits for it; upkeep goes on with what fails. None when
+        somebody else had begun it and got no further: then it is to be asked for anew."""
 
         async def attempt() -> T:
             try:
@@ -43,7 +44,14 @@ class Service:
                     await self.store.run(_put_off, item)
                 raise
 
-        return await self.works.finish((verb, item.id), attempt)
+        key = (verb, item.id)
+        begun_before = key in self.works
+        try:
+            return await self.works.finish(key, attempt)
+        except (Unavailable, StorageError):
+            if begun_before:
+                return None
+            raise
 
 
 async def _put_off(tx: Transaction, item: Session | Recording) -> None:

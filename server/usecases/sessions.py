@@ -20,7 +20,9 @@ async def create(service: Service, caller: Caller, new: NewSession, key: str | N
         if session.room_created_at is not None:
             return session
         if ours or ("create", session.id) in service.works:
-            return await service.see_through("create", session, partial(_make_room, service, session))
+            made = await service.see_through("create", session, partial(_make_room, service, session))
+            if made is not None:
+                return made
         await asyncio.sleep(POLL_INTERVAL)
 
 
@@ -90,9 +92,11 @@ async def of_instructor(
 
 async def delete(service: Service, caller: Caller, room_name: str) -> Session:
     session = await service.store.run(_ask_to_delete, caller, room_name)
-    if session.room_deleted_at is not None:
-        return session
-    return await service.see_through("delete", session, lambda: ending.end_and_close(service, session))
+    while session.room_deleted_at is None:
+        work = partial(ending.end_and_close, service, session)
+        if deleted := await service.see_through("delete", session, work):
+            return deleted
+    return session
 
 
 async def _ask_to_delete(tx: Transaction, caller: Caller, room_name: str) -> Session:
