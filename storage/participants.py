@@ -14,13 +14,9 @@ from storage.model import Connection, Occupancy, Participant, Role
 from storage.tables import connections, participants, sessions
 
 JOINED = func.coalesce(connections.c.joined_at, connections.c.polled_joined_at)
-# Daily's records are in whole seconds: by them, a short stay may end before it began.
-POLLED_LEFT = case(
-    (connections.c.polled_left_at < connections.c.joined_at, connections.c.joined_at),
-    else_=connections.c.polled_left_at,
-)
-LEFT = func.coalesce(connections.c.left_at, POLLED_LEFT)
 OPEN = and_(connections.c.left_at.is_(None), connections.c.polled_left_at.is_(None))
+# Daily's records are cut to seconds: by them a stay may end before it began.
+LEFT = case((~OPEN, func.greatest(func.coalesce(connections.c.left_at, connections.c.polled_left_at), JOINED)))
 # Who comes after the end, until the room is closed, has not been in the class.
 ENDS_AT = select(sessions.c.ends_at).where(sessions.c.id == bindparam("session_id")).scalar_subquery()
 STAYS = (

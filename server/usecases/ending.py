@@ -9,6 +9,7 @@ import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from server.daily.client import DailyRefused, DailyUnreadable
 from server.daily.model import RecordingAtDaily
 from server.usecases import rules
 from server.usecases.service import POLL_INTERVAL, Service
@@ -72,8 +73,13 @@ async def stop_recordings(service: Service, session: Session, rows: list[Recordi
 
 
 async def _looked_up(service: Service, recording: Recording) -> RecordingAtDaily | None:
+    """None too for an odd one: there was nothing to stop, and no end waits for what Daily may never show well."""
     assert recording.recording_id is not None
-    return await service.daily.recording(recording.recording_id)
+    try:
+        return await service.daily.recording(recording.recording_id)
+    except (DailyRefused, DailyUnreadable) as problem:
+        logger.warning("cannot look up recording %s: %s", recording.recording_id, problem)
+        return None
 
 
 async def _ended(tx: Transaction, session: Session, outcomes: list[Outcome]) -> Session:

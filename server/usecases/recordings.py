@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from server import deadline
 from server.caller import Caller
-from server.daily.client import MAX_RECORDING, DailyRefused, DailyUnavailable, Start
+from server.daily.client import MAX_RECORDING, DailyRefused, DailyUnavailable, DailyUnreadable, Start
 from server.daily.model import AccessLink, RecordingAtDaily
 from server.errors import FailedPrecondition, NotFound, Unavailable
 from server.usecases import ending, rules
@@ -260,8 +260,8 @@ async def _found_at_daily(service: Service, recording_id: str) -> RecordingAtDai
     """None where Daily lists it not yet, or oddly: our row alone tells of it then."""
     try:
         return await service.daily.recording(recording_id)
-    except DailyRefused as refusal:
-        logger.warning("cannot look up recording %s: %s", recording_id, refusal)
+    except (DailyRefused, DailyUnreadable) as problem:
+        logger.warning("cannot look up recording %s: %s", recording_id, problem)
         return None
 
 

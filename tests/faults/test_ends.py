@@ -7,6 +7,7 @@ from tests.clients import DailyControl, Rest, eventually
 from tests.faults.steps import (
     ENDED,
     FAILED_STOP,
+    OF_ROOM,
     STOP,
     call,
     enter,
@@ -16,6 +17,7 @@ from tests.faults.steps import (
     is_completed,
     make_due,
     refuse_after_a_lost_answer,
+    running,
     said_to,
     stays,
 )
@@ -99,3 +101,16 @@ def test_a_delete_is_not_forgotten_when_everybody_leaves_and_the_recording_is_ov
     eventually_ended(rest, database, room)
     make_due(database, room)
     eventually(lambda: room not in daily.rooms())
+
+
+def test_what_daily_records_on_though_it_said_that_there_was_nothing_to_stop_is_stopped(
+    rest: Rest, daily: DailyControl, database: psycopg.Connection
+) -> None:
+    """A stop is over when Daily shows that it is, not when one was answered."""
+    room = rest.recording()["roomName"]
+    daily.fault("status", "POST", STOP.format(room), status=400, times=2)
+    assert call(rest, "stop", room).status_code == 200
+    assert len(running(daily, room)) == 1
+    database.execute(f"UPDATE recordings SET stopped_at = stopped_at - interval '2 min' WHERE {OF_ROOM}", [room])
+    make_due(database, room)
+    eventually(lambda: running(daily, room) == [])
