@@ -112,12 +112,10 @@ def session_row(row: SessionRow) -> pb.LiveSession:
     return _from_row(row, pb.LiveSession)
 
 
-def sessions(rows: Sequence[SessionRow], next_page_token: str) -> rpc.GetInstructorLiveSessionsResponse:
+def add_sessions(answer: rpc.GetInstructorLiveSessionsResponse, rows: Sequence[SessionRow]) -> None:
     """Made inside the one message: a thousand sessions cost half of what they cost one by one."""
-    answer = rpc.GetInstructorLiveSessionsResponse(next_page_token=next_page_token)
     for row in rows:
         _from_row(row, answer.sessions.add)
-    return answer
 
 
 def _from_row(row: SessionRow, make: Callable[..., pb.LiveSession]) -> pb.LiveSession:
