@@ -3,7 +3,8 @@
 from dataclasses import fields
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Interval, bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Event
@@ -12,24 +13,26 @@ from storage.tables import daily_events
 
 COLUMNS = [daily_events.c[field.name] for field in fields(Event)]
 DUE = daily_events.c.due_at <= CLOCK
-UNCLAIMED = {"skip_locked": True}
+TAKE = (
+    select(*COLUMNS)
+    .where(DUE, daily_events.c.room_name.is_not(None))
+    .order_by(daily_events.c.due_at)
+    .limit(bindparam("events"))
+    .with_for_update(skip_locked=True)
+)
+_THESE = daily_events.c.id == func.any(bindparam("ids", type_=ARRAY(TEXT)))
+# With one array, for with a list of parameters each number of events would be another statement.
+APPLIED = update(daily_events).where(_THESE).values(due_at=None, error=None)
+WAIT = update(daily_events).where(_THESE).values(due_at=CLOCK + bindparam("pause", type_=Interval))
 
 
 class Inbox:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def rooms(self, events: int) -> list[str]:
-        """The rooms that the events which have waited longest are about."""
-        waiting = select(daily_events.c.room_name).where(DUE, daily_events.c.room_name.is_not(None))
-        rows = await self._connection.execute(waiting.order_by(daily_events.c.due_at).limit(events))
-        return list(dict.fromkeys(rows.scalars()))
-
-    async def of_room(self, room_name: str, events: int) -> list[Event]:
-        """The room's events that are due, oldest first, which nobody else can apply until the transaction ends."""
-        query = select(*COLUMNS).where(DUE, daily_events.c.room_name == room_name)
-        query = query.order_by(daily_events.c.received_at).limit(events).with_for_update(skip_locked=True)
-        return [Event(*row) for row in await self._connection.execute(query)]
+    async def due(self, events: int) -> list[Event]:
+        """Of rooms that are known, what has waited longest; nobody else can apply it until the transaction ends."""
+        return [Event(*row) for row in await self._connection.execute(TAKE, {"events": events})]
 
     async def of_no_room(self, events: int, lease: timedelta) -> list[Event]:
         """Events of which it must be found out what room they are about: ours until the lease ends."""
@@ -45,8 +48,11 @@ class Inbox:
         await self._connection.execute(change.values(room_name=room_name, due_at=CLOCK))
 
     async def applied(self, event_ids: list[str]) -> None:
-        change = update(daily_events).where(daily_events.c.id.in_(event_ids))
-        await self._connection.execute(change.values(due_at=None, error=None))
+        await self._connection.execute(APPLIED, {"ids": event_ids})
+
+    async def wait(self, event_ids: list[str], pause: timedelta) -> None:
+        """They cannot be applied just now, which is no fault of theirs."""
+        await self._connection.execute(WAIT, {"ids": event_ids, "pause": pause})
 
     async def put_off(self, event_id: str, error: str, pause: timedelta | None) -> None:
         """It could not be applied; it is tried again after the pause, or not any more."""

@@ -1,7 +1,11 @@
-"""Daily's events, applied room by room and in batches after the endpoint has put them into the inbox."""
+"""Daily's events, applied in batches after the endpoint has put them into the inbox.
+
+A batch is one transaction with a few statements, whatever number of rooms its events are about. It shares the loop with
+calls: it is small, and between two of them the loop has time for whatever came meanwhile."""
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -14,16 +18,21 @@ from server.errors import ServiceError
 from server.usecases import room_events, rules
 from server.usecases.service import Service
 from storage.errors import StorageError
-from storage.model import Event
+from storage.model import Event, Session
 from storage.store import Transaction
 
 logger = logging.getLogger(__name__)
 
 INTERVAL = 0.2
 """Seconds between looks at the inbox when nothing was due in it."""
-EVENTS = 500
+REST = 0.1
+"""Seconds after a batch unless more than one waits: the more events it has, the less each of them costs."""
+EVENTS = 200
 """That one transaction applies at the most."""
-ROOMS_AT_ONCE = 3
+READ_AT_ONCE = 20
+"""Events that are read in one turn of the loop."""
+LOCKED = timedelta(seconds=0.3)
+"""Pause of the events of a session that somebody has locked: it must keep no other's waiting."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 """Seconds for which an event is put off that cannot be applied; doubled with each try."""
 PATIENT = 5
@@ -35,91 +44,85 @@ GIVEN_UP = 20
 async def run(service: Service) -> None:
     """Until cancelled. What must first be asked at Daily keeps nothing else waiting."""
     async with asyncio.TaskGroup() as loops:
-        loops.create_task(_repeat(service, _apply_due))
-        loops.create_task(_repeat(service, _locate))
+        loops.create_task(_repeat(service, service.news, _apply_due))
+        loops.create_task(_repeat(service, service.news_of_no_room, _locate))
 
 
-async def _repeat(service: Service, round: Callable[[Service], Awaitable[bool]]) -> None:
+async def _repeat(service: Service, news: asyncio.Event, round: Callable[[Service], Awaitable[bool]]) -> None:
+    """`round` returns whether more than it could do was waiting."""
     while True:
-        busy = False
+        news.clear()
+        more, began = False, time.monotonic()
         try:
             async with deadline.within(deadline.WORK):
-                busy = await round(service)
+                more = await round(service)
         except (ServiceError, StorageError, TimeoutError) as problem:
             logger.warning("the inbox waits: %s", problem)
         except Exception:
             logger.exception("the inbox waits")
-        if not busy:
-            await _news(service)
+        took = time.monotonic() - began
+        await asyncio.sleep(took if more else max(took, REST))
+        if not more:
+            await _come(news)
 
 
-async def _news(service: Service) -> None:
+async def _come(news: asyncio.Event) -> None:
     """Waits for an event that this process has taken; those of others are found after the interval."""
-    service.news.clear()
     with suppress(TimeoutError):
         async with asyncio.timeout(INTERVAL):
-            await service.news.wait()
+            await news.wait()
 
 
 async def _apply_due(service: Service) -> bool:
-    """Whether anything was applied."""
-    rooms = await service.store.run(_rooms)
-    free = asyncio.Semaphore(ROOMS_AT_ONCE)
-
-    async def apply(room_name: str) -> int:
-        async with free:
-            return await _apply(service, room_name)
-
-    applied = await asyncio.gather(*map(apply, rooms), return_exceptions=True)
-    for problem in applied:
-        if isinstance(problem, BaseException):
-            logger.error("a room's events wait", exc_info=problem)
-    return any(isinstance(count, int) and count for count in applied)
-
-
-async def _rooms(tx: Transaction) -> list[str]:
-    return await tx.inbox.rooms(2 * EVENTS)
-
-
-async def _apply(service: Service, room_name: str) -> int:
     try:
-        return await service.store.run(_apply_together, room_name, service)
+        return await service.store.run(_apply_together, service)
     except StorageError:
         raise
-    except Exception as problem:  # one of them: each on its own, so that it keeps no other waiting
-        logger.info("applying events of %s one by one: %r", room_name, problem)
-        return await service.store.run(_apply_one_by_one, room_name, service)
+    except Exception as problem:  # of one of them
+        logger.info("applying events one by one: %r", problem)
+        return await service.store.run(_apply_one_by_one, service)
 
 
-async def _apply_together(tx: Transaction, room_name: str, service: Service) -> int:
-    locked, session = await tx.sessions.lock_if_free(room_name)
-    if not locked:
-        return 0
-    events = await tx.inbox.of_room(room_name, EVENTS)
-    if session is not None and events:
-        told = [told for event in events if (told := wire.read(event.body, event.received_at)) is not None]
-        patient = all(event.attempts < PATIENT for event in events)
-        await room_events.apply(tx, session, told, service.lifetimes, patient=patient)
-    await tx.inbox.applied([event.id for event in events])
-    return len(events)
+async def _apply_together(tx: Transaction, service: Service) -> bool:
+    events, full = await _take(tx)
+    told = []
+    for number, (event, session) in enumerate(events, 1):
+        if session and (one := wire.read(event.body, event.received_at)):
+            told.append((session, one))
+        if number % READ_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    patient = all(event.attempts < PATIENT for event, _ in events)
+    await room_events.apply(tx, told, service.lifetimes, patient=patient)
+    await tx.inbox.applied([event.id for event, _ in events])
+    return full
 
 
-async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -> int:
-    locked, session = await tx.sessions.lock_if_free(room_name)
-    if not locked or session is None:
-        return 0
+async def _apply_one_by_one(tx: Transaction, service: Service) -> bool:
+    """So that one keeps no other waiting."""
+    events, full = await _take(tx)
     applied = []
-    for event in await tx.inbox.of_room(room_name, EVENTS):
+    for event, session in events:
         try:
             async with tx.savepoint():
-                told = wire.read(event.body, event.received_at)
-                patient = event.attempts < PATIENT
-                await room_events.apply(tx, session, [told] if told else [], service.lifetimes, patient=patient)
+                if session and (told := wire.read(event.body, event.received_at)):
+                    patient = event.attempts < PATIENT
+                    await room_events.apply(tx, [(session, told)], service.lifetimes, patient=patient)
             applied.append(event.id)
-        except Exception as problem:  # whatever it is, the event must not be lost, nor keep the others waiting
+        except Exception as problem:  # whatever it is, the event must not be lost
             await _put_off(tx, event, problem)
     await tx.inbox.applied(applied)
-    return len(applied)
+    return full
+
+
+async def _take(tx: Transaction) -> tuple[list[tuple[Event, Session | None]], bool]:
+    """Events that are due and can be applied, each with the session of its room, locked, or None for a room of
+    nobody's; and whether more may be waiting."""
+    due = await tx.inbox.due(EVENTS)
+    rooms = [event.room_name or "" for event in due]
+    free = await tx.sessions.lock_free(list(dict.fromkeys(rooms))) if due else {}
+    if locked := [event.id for event, room in zip(due, rooms, strict=True) if room not in free]:
+        await tx.inbox.wait(locked, LOCKED)
+    return [(event, free[room]) for event, room in zip(due, rooms, strict=True) if room in free], len(due) == EVENTS
 
 
 async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
