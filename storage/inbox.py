@@ -3,7 +3,8 @@
 from dataclasses import fields
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Interval, bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Event
@@ -12,24 +13,28 @@ from storage.tables import daily_events
 
 COLUMNS = [daily_events.c[field.name] for field in fields(Event)]
 DUE = daily_events.c.due_at <= CLOCK
+OF_KNOWN_ROOMS = select(*COLUMNS).where(DUE, daily_events.c.room_name.is_not(None)).order_by(daily_events.c.due_at)
+TAKE = OF_KNOWN_ROOMS.limit(bindparam("events")).with_for_update(skip_locked=True)
+_THESE = daily_events.c.digest == func.any(bindparam("digests", type_=ARRAY(BYTEA)))
+# With one array, for with a list of parameters each number of events would be another statement.
+APPLIED = update(daily_events).where(_THESE).values(due_at=None, error=None)
+WAIT = update(daily_events).where(_THESE).values(due_at=CLOCK + bindparam("pause", type_=Interval))
 
 
 class Inbox:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def rooms(self, events: int, apart_from: list[str]) -> list[str]:
-        """The rooms, apart from these, that the events which have waited longest are about."""
-        room = daily_events.c.room_name
-        waiting = select(room).where(DUE, room.is_not(None), room.not_in(apart_from))
-        rows = await self._connection.execute(waiting.order_by(daily_events.c.due_at).limit(events))
-        return list(dict.fromkeys(rows.scalars()))
+    async def due(self, events: int, room_name: str | None = None) -> list[Event]:
+        """Of rooms that are known, or of this one, what has waited longest; nobody else can apply it until the
+        transaction ends."""
+        take = TAKE if room_name is None else TAKE.where(daily_events.c.room_name == room_name)
+        return [Event(*row) for row in await self._connection.execute(take, {"events": events})]
 
-    async def of_room(self, room_name: str, events: int) -> list[Event]:
-        """The room's events that are due, oldest first, which nobody else can apply until the transaction ends."""
-        query = select(*COLUMNS).where(DUE, daily_events.c.room_name == room_name)
-        query = query.order_by(daily_events.c.received_at).limit(events).with_for_update(skip_locked=True)
-        return [Event(*row) for row in await self._connection.execute(query)]
+    async def rooms(self, events: int) -> list[str]:
+        """The rooms that the events which have waited longest are about."""
+        rows = await self._connection.execute(OF_KNOWN_ROOMS.with_only_columns(daily_events.c.room_name).limit(events))
+        return list(dict.fromkeys(rows.scalars()))
 
     async def of_no_room(self, events: int, lease: timedelta) -> list[Event]:
         """Events of which it must be found out what room they are about: ours until the lease ends."""
@@ -45,8 +50,11 @@ class Inbox:
         await self._connection.execute(change.values(room_name=room_name, due_at=CLOCK))
 
     async def applied(self, digests: list[bytes]) -> None:
-        change = update(daily_events).where(daily_events.c.digest.in_(digests))
-        await self._connection.execute(change.values(due_at=None, error=None))
+        await self._connection.execute(APPLIED, {"digests": digests})
+
+    async def wait(self, digests: list[bytes], pause: timedelta) -> None:
+        """They cannot be applied just now, which is no fault of theirs."""
+        await self._connection.execute(WAIT, {"digests": digests, "pause": pause})
 
     async def put_off(self, digest: bytes, error: str, pause: timedelta | None) -> None:
         """It could not be applied; it is tried again after the pause, or not any more."""

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy import TextClause, and_, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Connection, Occupancy, Participant, Role
@@ -58,17 +60,21 @@ PAGE_AFTER = PAGE.where(
 # Who is in the room without a token of ours is a participant all the same.
 RECOGNISE = text("""
 INSERT INTO participants (session_id, user_id, daily_user_id, role)
-SELECT :session_id, stay.user_id, stay.user_id, stay.role
-FROM unnest(CAST(:users AS text[]), CAST(:roles AS text[])) AS stay (user_id, role)
+SELECT session_id, user_id, user_id, role
+FROM unnest(
+    CAST(:sessions AS uuid[]), CAST(:users AS text[]), CAST(:roles AS text[])
+) AS stay (session_id, user_id, role)
 WHERE NOT EXISTS (
-    SELECT FROM participants WHERE session_id = :session_id AND participants.daily_user_id = stay.user_id
+    SELECT FROM participants
+    WHERE participants.session_id = stay.session_id AND participants.daily_user_id = stay.user_id
 )
 ON CONFLICT DO NOTHING
 """)
 STAY = """
-SELECT id, :session_id, user_id, joined_at, left_at FROM unnest(
-    CAST(:ids AS text[]), CAST(:users AS text[]), CAST(:joined AS timestamptz[]), CAST(:left AS timestamptz[])
-) AS stay (id, user_id, joined_at, left_at)
+SELECT * FROM unnest(
+    CAST(:ids AS text[]), CAST(:sessions AS uuid[]), CAST(:users AS text[]),
+    CAST(:joined AS timestamptz[]), CAST(:left AS timestamptz[])
+)
 """
 TELL = text(f"""
 INSERT INTO connections (id, session_id, daily_user_id, joined_at, left_at) {STAY}
@@ -82,6 +88,11 @@ ON CONFLICT (id) DO UPDATE SET
     polled_joined_at = coalesce(excluded.polled_joined_at, connections.polled_joined_at),
     polled_left_at = coalesce(excluded.polled_left_at, connections.polled_left_at)
 """)
+# Whether anybody is inside costs a look into the index of those who are; the stays are read where nobody is.
+_asked = func.unnest(bindparam("session_ids", type_=ARRAY(UUID_))).table_valued("id").render_derived(name="asked")
+EMPTY = select(
+    _asked.c.id, select(func.max(LEFT)).where(connections.c.session_id == _asked.c.id).scalar_subquery()
+).where(~select(connections.c.id).where(connections.c.session_id == _asked.c.id, OPEN).exists())
 
 
 class Participants:
@@ -103,32 +114,42 @@ class Participants:
         row = (await self._connection.execute(BY_USER, {"session_id": session_id, "user_id": user_id})).first()
         return None if row is None else Participant(*row)
 
-    async def told(self, session_id: UUID, stays: Iterable[Connection]) -> None:
-        """What the room's events say of stays, or of their ends."""
-        await self._write(TELL, session_id, stays)
+    async def told(self, stays: Iterable[tuple[UUID, Connection]]) -> None:
+        """What the events of rooms say of stays in these sessions, or of their ends."""
+        await self._write(TELL, stays)
 
     async def recorded(self, session_id: UUID, stays: Iterable[Connection]) -> None:
         """What Daily's records say of them; what the room's own events said outweighs it."""
-        await self._write(RECORD, session_id, stays)
+        await self._write(RECORD, ((session_id, stay) for stay in stays))
 
-    async def _write(self, statement: object, session_id: UUID, stays: Iterable[Connection]) -> None:
+    async def _write(self, statement: TextClause, stays: Iterable[tuple[UUID, Connection]]) -> None:
         merged = _merged(stays)
-        roles = {stay.daily_user_id: Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for stay in merged}
-        values: dict[str, object] = {"session_id": session_id, "users": list(roles), "roles": list(roles.values())}
-        await self._connection.execute(RECOGNISE, values)
-        values |= {
-            "ids": [stay.id for stay in merged],
-            "users": [stay.daily_user_id for stay in merged],
-            "joined": [stay.joined_at for stay in merged],
-            "left": [stay.left_at for stay in merged],
+        roles = {(id, stay.daily_user_id): Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for id, stay in merged}
+        values: dict[str, object] = {
+            "sessions": [id for id, _ in roles],
+            "users": [user for _, user in roles],
+            "roles": list(roles.values()),
         }
-        await self._connection.execute(statement, values)  # type: ignore[call-overload]
+        await self._connection.execute(RECOGNISE, values)
+        values = {
+            "ids": [stay.id for _, stay in merged],
+            "sessions": [id for id, _ in merged],
+            "users": [stay.daily_user_id for _, stay in merged],
+            "joined": [stay.joined_at for _, stay in merged],
+            "left": [stay.left_at for _, stay in merged],
+        }
+        await self._connection.execute(statement, values)
 
     async def meeting_ended(self, session_id: UUID, at: datetime) -> None:
         """Nobody is left in the room: closes the stays of which no end was told, until Daily's record of the meeting,
         where it knows them, says when each really ended."""
         change = update(connections).where(connections.c.session_id == session_id, OPEN, at >= JOINED)
         await self._connection.execute(change.values(polled_left_at=at))
+
+    async def empty(self, session_ids: list[UUID]) -> dict[UUID, datetime]:
+        """Those of the sessions in whose rooms nobody is left, as far as we were told, and when the last one went."""
+        rows = await self._connection.execute(EMPTY, {"session_ids": session_ids})
+        return {id: last_left_at for id, last_left_at in rows if last_left_at is not None}
 
     async def occupancy(self, session_id: UUID) -> Occupancy:
         stays = connections.c.session_id == session_id
@@ -138,17 +159,20 @@ class Participants:
         return Occupancy([Connection(*row) for row in inside], last.scalar())
 
 
-def _merged(stays: Iterable[Connection]) -> Sequence[Connection]:
+def _merged(stays: Iterable[tuple[UUID, Connection]]) -> Sequence[tuple[UUID, Connection]]:
     """One for each connection, as a statement can write a row only once; in one order, so that two cannot wait for each
     other."""
-    merged: dict[str, Connection] = {}
-    for stay in stays:
-        known = merged.get(stay.id, stay)
-        merged[stay.id] = Connection(
-            stay.id,
-            known.daily_user_id,
-            known.joined_at or stay.joined_at,
-            known.left_at or stay.left_at,
-            known.is_owner or stay.is_owner,
+    merged: dict[str, tuple[UUID, Connection]] = {}
+    for session_id, stay in stays:
+        of_session, known = merged.get(stay.id, (session_id, stay))
+        merged[stay.id] = (
+            of_session,
+            Connection(
+                stay.id,
+                known.daily_user_id,
+                known.joined_at or stay.joined_at,
+                known.left_at or stay.left_at,
+                known.is_owner or stay.is_owner,
+            ),
         )
-    return sorted(merged.values(), key=lambda stay: (stay.daily_user_id, stay.id))
+    return sorted(merged.values(), key=lambda item: (item[0], item[1].daily_user_id, item[1].id))

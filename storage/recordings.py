@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Integer, and_, bindparam, case, cast, delete, extract, func, literal, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Recording, RecordingStatus
@@ -24,6 +25,8 @@ OF_SESSION = select(*COLUMNS).where(recordings.c.session_id == bindparam("sessio
 LATEST = OF_SESSION.where(EXISTS).limit(1)
 BY_ID = select(*COLUMNS).where(recordings.c.id == bindparam("id"))
 BY_DAILY_ID = select(*COLUMNS).where(recordings.c.recording_id == bindparam("recording_id"))
+OF_SESSIONS = recordings.c.session_id == func.any(bindparam("session_ids", type_=ARRAY(UUID_)))
+KEEP_LIVE = update(recordings).where(OF_SESSIONS, RUNNING, recordings.c.made_live).values(made_live=False)
 
 
 class Recordings:
@@ -166,10 +169,9 @@ class Recordings:
         if row is not None and row.made_live:
             await Sessions(self._connection).give_back_scheduled(row.session_id)
 
-    async def keep_live(self, session_id: UUID) -> None:
-        """Somebody is in the room: the session stays live whatever becomes of a start."""
-        change = update(recordings).where(recordings.c.session_id == session_id, RUNNING)
-        await self._connection.execute(change.values(made_live=False))
+    async def keep_live(self, session_ids: list[UUID]) -> None:
+        """Somebody is in each room: the session stays live whatever becomes of a start."""
+        await self._connection.execute(KEEP_LIVE, {"session_ids": session_ids})
 
     async def by_id(self, id: UUID) -> Recording | None:
         return await self._one(BY_ID, id=id)

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
+from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import NewSession, Session, SessionStatus
@@ -19,11 +20,9 @@ UNCONFIRMED = and_(sessions.c.room_created_at.is_(None), sessions.c.closes_at.is
 BY_NAME = select(*COLUMNS).where(VISIBLE, sessions.c.room_name == bindparam("room_name"))
 # It keeps out other changes of the session, but not the new participants whose foreign key points at it.
 LOCK = BY_NAME.with_for_update(key_share=True)
-LOCK_IF_FREE = (
-    select(*COLUMNS)
-    .where(sessions.c.room_name == bindparam("room_name"))
-    .with_for_update(key_share=True, skip_locked=True)
-)
+_OF_ROOMS = sessions.c.room_name == func.any(bindparam("room_names", type_=ARRAY(TEXT)))
+LOCK_FREE = select(*COLUMNS).where(_OF_ROOMS).with_for_update(key_share=True, skip_locked=True)
+ROOMS_OF_OURS = select(sessions.c.room_name).where(_OF_ROOMS)
 BY_ID = select(*COLUMNS).where(sessions.c.id == bindparam("id"))
 LOCK_BY_ID = BY_ID.with_for_update(key_share=True)
 BY_KEY = select(*COLUMNS).where(
@@ -105,21 +104,25 @@ class Sessions:
     async def lock_by_id(self, session_id: UUID) -> Session | None:
         return await self._one(LOCK_BY_ID, id=session_id)
 
-    async def lock_if_free(self, room_name: str) -> tuple[bool, Session | None]:
-        """Whether nobody else has it locked, and the session, confirmed or not; also no session can be locked."""
-        if session := await self._one(LOCK_IF_FREE, room_name=room_name):
-            return True, session
-        there = select(sessions.c.id).where(sessions.c.room_name == room_name)
-        return (await self._connection.execute(there)).first() is None, None
+    async def lock_free(self, room_names: list[str]) -> dict[str, Session | None]:
+        """The sessions, confirmed or not, of those of the rooms that nobody else has locked; None for a room of which
+        there is no session."""
+        rows = await self._connection.execute(LOCK_FREE, {"room_names": room_names})
+        free: dict[str, Session | None] = {session.room_name: session for session in (Session(*row) for row in rows)}
+        if rest := [name for name in room_names if name not in free]:
+            locked = set((await self._connection.execute(ROOMS_OF_OURS, {"room_names": rest})).scalars())
+            free.update((name, None) for name in rest if name not in locked)
+        return free
 
     async def ours(self, room_names: list[str]) -> dict[str, UUID]:
         """Those of the rooms that are ours, and whose sessions' rooms they are."""
         query = select(sessions.c.room_name, sessions.c.id).where(sessions.c.room_name.in_(room_names))
         return {row.room_name: row.id for row in await self._connection.execute(query)}
 
-    async def make_live(self, session_id: UUID, look_after: timedelta | None) -> bool:
-        """scheduled → live, and due for a look after so long; False when it was not scheduled."""
-        change = update(sessions).where(sessions.c.id == session_id, sessions.c.status == SessionStatus.SCHEDULED)
+    async def make_live(self, session_ids: list[UUID], look_after: timedelta | None) -> bool:
+        """scheduled → live, and due for a look after so long; False when none was scheduled."""
+        these = sessions.c.id == func.any(bindparam("session_ids", session_ids, ARRAY(UUID_)))
+        change = update(sessions).where(these, sessions.c.status == SessionStatus.SCHEDULED)
         result = await self._connection.execute(
             change.values(
                 status=SessionStatus.LIVE,

@@ -80,13 +80,13 @@ async def _untold(tx: Transaction, records: list[MeetingRecord]) -> list[tuple[U
 async def _write(tx: Transaction, session_id: UUID, record: MeetingRecord, service: Service) -> None:
     session = rules.found(await tx.sessions.lock_by_id(session_id))
     stays = [Connection(stay.connection_id, stay.user_id, stay.joined_at, stay.left_at) for stay in record.stays]
-    await room_events.come_alive(tx, session, service.lifetimes)
+    await room_events.come_alive(tx, [session], service.lifetimes)
     await tx.participants.recorded(session_id, stays)
     await tx.meetings.seen(session_id, record.id, record.started_at, record.ended_at, PAUSE)
     if record.ended_at is not None:
         await tx.participants.meeting_ended(session_id, record.ended_at)
         await tx.meetings.compared(record.id, record.ended_at)
-    await room_events.perhaps_empty(tx, session, service.lifetimes)
+    await room_events.perhaps_empty(tx, [session.id], service.lifetimes)
 
 
 async def _give_up(tx: Transaction, meeting: Meeting) -> None:

@@ -1,8 +1,13 @@
-"""Daily's events, applied room by room and in batches after the endpoint has put them into the inbox."""
+"""Daily's events, applied in batches after the endpoint has put them into the inbox.
+
+A batch is one transaction with a few statements, whatever number of rooms its events are about. It shares the loop with
+calls: it is small, and between two of them the loop has time for whatever came meanwhile."""
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,18 +19,23 @@ from server.errors import ServiceError
 from server.usecases import room_events, rules
 from server.usecases.service import Service
 from storage.errors import StorageError
-from storage.model import Event
+from storage.model import Event, Session
 from storage.store import Transaction
 
 logger = logging.getLogger(__name__)
 
 INTERVAL = 0.2
 """Seconds between looks at the inbox when nothing was due in it."""
-EVENTS = 500
+REST = 0.1
+"""Seconds after a batch unless more than one waits: the more events it has, the less each of them costs."""
+EVENTS = 200
 """That one transaction applies at the most."""
-ROOMS_AT_ONCE = 4
-STUCK = 1.0
-"""Seconds for which a room is left alone of whose events none could be applied."""
+READ_AT_ONCE = 20
+"""Events that are read in one turn of the loop."""
+LOCKED = timedelta(seconds=0.3)
+"""Pause of the events of a session that somebody has locked: it must keep no other's waiting."""
+STUCK = timedelta(seconds=10)
+"""Pause of the events of a room with which something else is the matter."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 """Seconds for which an event is put off that cannot be applied; doubled with each try."""
 PATIENT = 5
@@ -37,92 +47,104 @@ GIVEN_UP = 20
 async def run(service: Service) -> None:
     """Until cancelled. What must first be asked at Daily keeps nothing else waiting."""
     async with asyncio.TaskGroup() as loops:
-        loops.create_task(_apply_rooms(service))
-        loops.create_task(_locate_events(service))
+        loops.create_task(_repeat(service, service.news, _apply_due))
+        loops.create_task(_repeat(service, service.news_of_no_room, _locate))
 
 
-async def _apply_rooms(service: Service) -> None:
-    """Room by room, some at once; one that is stuck, such as behind a lock, keeps no other waiting."""
-    clock = asyncio.get_running_loop().time
-    busy: dict[str, asyncio.Task[bool]] = {}
-    stuck: dict[str, float] = {}
+async def _repeat(service: Service, news: asyncio.Event, round: Callable[[Service], Awaitable[bool]]) -> None:
+    """`round` returns whether more than it could do was waiting."""
     while True:
-        stuck = {room: until for room, until in stuck.items() if until > clock()}
-        rooms = await _due_rooms(service, [*busy, *stuck]) if len(busy) < ROOMS_AT_ONCE else []
-        for room in rooms[: ROOMS_AT_ONCE - len(busy)]:
-            busy[room] = asyncio.create_task(_apply(service, room))
-        if not rooms or len(busy) == ROOMS_AT_ONCE:
-            await _news_or_end_of_one(service, busy.values())
-        for room in [room for room, task in busy.items() if task.done()]:
-            if not busy.pop(room).result():
-                stuck[room] = clock() + STUCK
+        news.clear()
+        more, began = False, time.monotonic()
+        try:
+            async with deadline.within(deadline.WORK):
+                more = await round(service)
+        except (ServiceError, StorageError, TimeoutError) as problem:
+            logger.warning("the inbox waits: %s", problem)
+        except Exception:
+            logger.exception("the inbox waits")
+        took = time.monotonic() - began
+        await asyncio.sleep(took if more else max(took, REST))
+        if not more:
+            await _come(news)
 
 
-async def _due_rooms(service: Service, apart_from: list[str]) -> list[str]:
-    try:
-        return await service.store.run(_rooms, apart_from)
-    except StorageError as problem:
-        logger.warning("the inbox waits: %s", problem)
-        return []
-
-
-async def _rooms(tx: Transaction, apart_from: list[str]) -> list[str]:
-    return await tx.inbox.rooms(EVENTS, apart_from)
-
-
-async def _news_or_end_of_one(service: Service, busy: Iterable[asyncio.Task[bool]]) -> None:
+async def _come(news: asyncio.Event) -> None:
     """Waits for an event that this process has taken; those of others are found after the interval."""
-    service.news.clear()
-    news = asyncio.create_task(service.news.wait())
-    await asyncio.wait([*busy, news], timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
-    news.cancel()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(INTERVAL):
+            await news.wait()
 
 
-async def _apply(service: Service, room_name: str) -> bool:
-    """Whether anything could be done. Never raises."""
+async def _apply_due(service: Service) -> bool:
     try:
-        return await service.store.run(_apply_together, room_name, service)
-    except StorageError as problem:
-        logger.warning("events of %s wait: %s", room_name, problem)
-        return False
-    except Exception as problem:  # one of them: each on its own, so that it keeps no other waiting
-        logger.info("applying events of %s one by one: %r", room_name, problem)
-    try:
-        return await service.store.run(_apply_one_by_one, room_name, service)
-    except Exception:
-        logger.exception("events of %s wait", room_name)
-        return False
+        return await service.store.run(_apply_together, service)
+    except StorageError as problem:  # what one of the rooms waits for, such as a lock, must keep no other waiting
+        logger.warning("applying events room by room: %s", problem)
+        return await _apply_room_by_room(service)
+    except Exception as problem:  # of one of them
+        logger.info("applying events one by one: %r", problem)
+        return await service.store.run(_apply_one_by_one, service)
 
 
-async def _apply_together(tx: Transaction, room_name: str, service: Service) -> bool:
-    locked, session = await tx.sessions.lock_if_free(room_name)
-    if not locked:
-        return False
-    events = await tx.inbox.of_room(room_name, EVENTS)
-    if session is not None and events:
-        told = [told for event in events if (told := wire.read(event.body, event.received_at)) is not None]
-        patient = all(event.attempts < PATIENT for event in events)
-        await room_events.apply(tx, session, told, service.lifetimes, patient=patient)
-    await tx.inbox.applied([event.digest for event in events])
-    return bool(events)
+async def _apply_room_by_room(service: Service) -> bool:
+    for room_name in await service.store.run(_rooms):
+        try:
+            await service.store.run(_apply_together, service, room_name)
+        except StorageError as problem:
+            logger.warning("events of %s wait: %s", room_name, problem)
+            await service.store.run(_leave_alone, room_name)
+    return False
 
 
-async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -> bool:
-    locked, session = await tx.sessions.lock_if_free(room_name)
-    if not locked or session is None:
-        return False
+async def _rooms(tx: Transaction) -> list[str]:
+    return await tx.inbox.rooms(EVENTS)
+
+
+async def _leave_alone(tx: Transaction, room_name: str) -> None:
+    await tx.inbox.wait([event.digest for event in await tx.inbox.due(EVENTS, room_name)], STUCK)
+
+
+async def _apply_together(tx: Transaction, service: Service, room_name: str | None = None) -> bool:
+    events, full = await _take(tx, room_name)
+    told = []
+    for number, (event, session) in enumerate(events, 1):
+        if session and (one := wire.read(event.body, event.received_at)):
+            told.append((session, one))
+        if number % READ_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    patient = all(event.attempts < PATIENT for event, _ in events)
+    await room_events.apply(tx, told, service.lifetimes, patient=patient)
+    await tx.inbox.applied([event.digest for event, _ in events])
+    return full
+
+
+async def _apply_one_by_one(tx: Transaction, service: Service) -> bool:
+    """So that one keeps no other waiting."""
+    events, full = await _take(tx)
     applied = []
-    for event in await tx.inbox.of_room(room_name, EVENTS):
+    for event, session in events:
         try:
             async with tx.savepoint():
-                told = wire.read(event.body, event.received_at)
-                patient = event.attempts < PATIENT
-                await room_events.apply(tx, session, [told] if told else [], service.lifetimes, patient=patient)
+                if session and (told := wire.read(event.body, event.received_at)):
+                    patient = event.attempts < PATIENT
+                    await room_events.apply(tx, [(session, told)], service.lifetimes, patient=patient)
             applied.append(event.digest)
-        except Exception as problem:  # whatever it is, the event must not be lost, nor keep the others waiting
+        except Exception as problem:  # whatever it is, the event must not be lost
             await _put_off(tx, event, problem)
     await tx.inbox.applied(applied)
-    return bool(applied)
+    return full
+
+
+async def _take(tx: Transaction, room_name: str | None = None) -> tuple[list[tuple[Event, Session | None]], bool]:
+    """Events that are due and can be applied, each with the session of its room, locked, or None for a room of
+    nobody's; and whether more may be waiting."""
+    due = await tx.inbox.due(EVENTS, room_name)
+    rooms = [event.room_name or "" for event in due]
+    free = await tx.sessions.lock_free(list(dict.fromkeys(rooms))) if due else {}
+    if locked := [event.digest for event, room in zip(due, rooms, strict=True) if room not in free]:
+        await tx.inbox.wait(locked, LOCKED)
+    return [(event, free[room]) for event, room in zip(due, rooms, strict=True) if room in free], len(due) == EVENTS
 
 
 async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
@@ -133,23 +155,14 @@ async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
     await tx.inbox.put_off(event.digest, repr(problem)[:500], None if final else pause)
 
 
-async def _locate_events(service: Service) -> None:
+async def _locate(service: Service) -> bool:
     """Finds out what room events are about that name none: recording.started names the recording and its instance."""
-    while True:
-        events = []
-        try:
-            events = await service.store.run(_of_no_room)
-            async with deadline.within(deadline.WORK):
-                await asyncio.gather(*(_locate(service, event) for event in events))
-        except (StorageError, TimeoutError) as problem:
-            logger.warning("the inbox waits: %s", problem)
-        except Exception:
-            logger.exception("the inbox waits")
-        if not events:
-            await _news_or_end_of_one(service, ())
+    events = await service.store.run(_of_no_room)
+    await asyncio.gather(*(_locate_one(service, event) for event in events))
+    return bool(events)
 
 
-async def _locate(service: Service, event: Event) -> None:
+async def _locate_one(service: Service, event: Event) -> None:
     try:
         room_name = await _room_of(service, event)
     except (ServiceError, Unreadable) as problem:

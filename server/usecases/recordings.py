@@ -62,7 +62,7 @@ async def _ask_to_start(
     rules.may_record(session)
     running = _running(await tx.recordings.of_session(session.id))
     if running is None:
-        made_live = await tx.sessions.make_live(session.id, lifetimes.first_look)
+        made_live = await tx.sessions.make_live([session.id], lifetimes.first_look)
         return session, await tx.recordings.begin(session.id, uuid4(), made_live=made_live, lease=rules.LEASE), True
     taken_over = await tx.recordings.take_over(running.id, rules.LEASE)
     return session, taken_over or running, None if taken_over is None else False
@@ -200,7 +200,7 @@ async def _recognise(
     if asked_before and one.started_at > ours.created_at - YOUNG:
         await tx.recordings.name(ours.id, one.id, one.started_at, OVERDUE)
     elif refused:
-        await tx.recordings.keep_live(session.id)
+        await tx.recordings.keep_live([session.id])
         await tx.recordings.add(session.id, None, one.id, one.started_at, OVERDUE)
 
 

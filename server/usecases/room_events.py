@@ -4,6 +4,7 @@ give the same rows."""
 from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import sha256
+from uuid import UUID
 
 from server.daily import events as wire
 from server.daily.client import DEFAULT_INSTANCE
@@ -22,7 +23,7 @@ from server.usecases import ending
 from server.usecases.recordings import OVERDUE
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
-from storage.model import Connection, RecordingStatus, Session
+from storage.model import Connection, RecordingStatus, Session, SessionStatus
 from storage.store import Transaction
 
 RECORD_EXPECTED = timedelta(seconds=20)
@@ -49,24 +50,26 @@ async def receive(service: Service, secret: str | None, signature: str, timestam
         raise Unauthenticated("The webhook's signature is not valid")
     envelope = wire.envelope(body)
     await service.store.keep_event((sha256(body).digest(), envelope.id, envelope.type, envelope.subject, body))
-    service.news.set()
+    (service.news if envelope.subject else service.news_of_no_room).set()
 
 
-async def apply(
-    tx: Transaction, session: Session, events: Sequence[Event], lifetimes: Lifetimes, *, patient: bool
-) -> None:
-    """All of one session, which is locked. While `patient`, raises NotYet, and then nothing must be committed."""
-    stays = [_stay(event) for event in events if isinstance(event, Joined | Left)]
-    meetings = [event for event in events if isinstance(event, MeetingStarted | MeetingEnded)]
-    if stays or any(isinstance(event, MeetingStarted) for event in meetings):
-        await come_alive(tx, session, lifetimes)
+Told = tuple[Session, Event]
+
+
+async def apply(tx: Transaction, told: Sequence[Told], lifetimes: Lifetimes, *, patient: bool) -> None:
+    """Events of sessions that are locked: joins and leaves, which are by far the most, with a few statements for all.
+    While `patient`, raises NotYet, and then nothing must be committed."""
+    alive = {session.id: session for session, event in told if isinstance(event, Joined | Left | MeetingStarted)}
+    await come_alive(tx, list(alive.values()), lifetimes)
+    stays = [(session.id, _stay(event)) for session, event in told if isinstance(event, Joined | Left)]
     if stays:
-        await tx.participants.told(session.id, stays)
-    for meeting in meetings:
-        await _meeting(tx, session, meeting)
-    if any(isinstance(event, Left | MeetingEnded) for event in events):
-        await perhaps_empty(tx, session, lifetimes)
-    for event in events:
+        await tx.participants.told(stays)
+    for session, event in told:
+        if isinstance(event, MeetingStarted | MeetingEnded):
+            await _meeting(tx, session, event)
+    left = dict.fromkeys(session.id for session, event in told if isinstance(event, Left | MeetingEnded))
+    await perhaps_empty(tx, list(left), lifetimes)
+    for session, event in told:
         match event:
             case RecordingStarted():
                 await _recording_started(tx, session, event)
@@ -76,20 +79,22 @@ async def apply(
                 await _recording_failed(tx, session, event)
 
 
-async def come_alive(tx: Transaction, session: Session, lifetimes: Lifetimes) -> None:
-    """Somebody is, or was, in the room: the session stays live whatever becomes of a start."""
-    await tx.sessions.make_live(session.id, lifetimes.first_look)
-    await tx.recordings.keep_live(session.id)
+async def come_alive(tx: Transaction, sessions: Sequence[Session], lifetimes: Lifetimes) -> None:
+    """Somebody is, or was, in each room: the session stays live whatever becomes of a start."""
+    if scheduled := [session.id for session in sessions if session.status == SessionStatus.SCHEDULED]:
+        await tx.sessions.make_live(scheduled, lifetimes.first_look)
+    if sessions:
+        await tx.recordings.keep_live([session.id for session in sessions])
 
 
-async def perhaps_empty(tx: Transaction, session: Session, lifetimes: Lifetimes) -> None:
-    """Where nobody is left in the room, as far as we were told: the session and its meeting are due."""
-    room = await tx.participants.occupancy(session.id)
-    if room.inside or room.last_left_at is None:
+async def perhaps_empty(tx: Transaction, session_ids: list[UUID], lifetimes: Lifetimes) -> None:
+    """Where nobody is left in a room, as far as we were told, the session and its meeting are due."""
+    if not session_ids:
         return
-    await tx.meetings.look_at(session.id, END_EXPECTED)
-    if lifetimes.empty is not None:
-        await tx.sessions.look_again(session.id, room.last_left_at + lifetimes.empty)
+    for id, last_left_at in (await tx.participants.empty(session_ids)).items():
+        await tx.meetings.look_at(id, END_EXPECTED)
+        if lifetimes.empty is not None:
+            await tx.sessions.look_again(id, last_left_at + lifetimes.empty)
 
 
 def _stay(event: Joined | Left) -> Connection:

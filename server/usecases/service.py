@@ -31,6 +31,8 @@ class Service:
     lifetimes: Lifetimes
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process has put one of Daily's events into the inbox."""
+    news_of_no_room: asyncio.Event = field(default_factory=asyncio.Event)
+    """The same, of those that do not say which room they are about."""
 
     async def see_through(self, verb: str, item: Session | Recording, work: Callable[[], Awaitable[T]]) -> T | None:
         """Does what a committed intent asks for, whoever still waits for it; upkeep goes on with what fails. None when

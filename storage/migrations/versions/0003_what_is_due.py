@@ -146,9 +146,6 @@ def _events() -> None:
     """)
     op.drop_table("webhook_events")
     _due_index("daily_events_due", "daily_events")
-    op.create_index(
-        "daily_events_room_name", "daily_events", ["room_name"], postgresql_where=sa.text("due_at IS NOT NULL")
-    )
     op.create_index("daily_events_received_at", "daily_events", ["received_at"])
 
 
