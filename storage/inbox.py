@@ -13,7 +13,9 @@ from storage.tables import daily_events
 
 COLUMNS = [daily_events.c[field.name] for field in fields(Event)]
 DUE = daily_events.c.due_at <= CLOCK
-OF_KNOWN_ROOMS = select(*COLUMNS).where(DUE, daily_events.c.room_name.is_not(None)).order_by(daily_events.c.due_at)
+# Those that were tried least come first, so that none keeps another waiting.
+IN_TURN = (daily_events.c.attempts, daily_events.c.due_at)
+OF_KNOWN_ROOMS = select(*COLUMNS).where(DUE, daily_events.c.room_name.is_not(None)).order_by(*IN_TURN)
 TAKE = OF_KNOWN_ROOMS.limit(bindparam("events")).with_for_update(skip_locked=True)
 _THESE = daily_events.c.digest == func.any(bindparam("digests", type_=ARRAY(BYTEA)))
 # With one array, for with a list of parameters each number of events would be another statement.
@@ -39,7 +41,7 @@ class Inbox:
     async def of_no_room(self, events: int, lease: timedelta) -> list[Event]:
         """Events of which it must be found out what room they are about: ours until the lease ends."""
         due = select(daily_events.c.digest).where(DUE, daily_events.c.room_name.is_(None))
-        due = due.order_by(daily_events.c.due_at).limit(events).with_for_update(skip_locked=True)
+        due = due.order_by(*IN_TURN).limit(events).with_for_update(skip_locked=True)
         claim = update(daily_events).where(daily_events.c.digest.in_(due.scalar_subquery()))
         claimed = claim.values(due_at=CLOCK + lease).returning(*COLUMNS)
         return [Event(*row) for row in await self._connection.execute(claimed)]
@@ -56,11 +58,16 @@ class Inbox:
         """They cannot be applied just now, which is no fault of theirs."""
         await self._connection.execute(WAIT, {"digests": digests, "pause": pause})
 
-    async def put_off(self, digest: bytes, error: str, pause: timedelta | None) -> None:
-        """It could not be applied; it is tried again after the pause, or not any more."""
+    async def put_off(self, digests: list[bytes], error: str, longest: int) -> None:
+        """They could not be applied: they are tried again after a second, and after twice as long with each try."""
+        pause = func.make_interval(0, 0, 0, 0, 0, 0, func.least(longest, func.power(2, daily_events.c.attempts)))
+        change = update(daily_events).where(_THESE)
+        change = change.values(attempts=daily_events.c.attempts + 1, error=error, due_at=CLOCK + pause)
+        await self._connection.execute(change, {"digests": digests})
+
+    async def give_up(self, digest: bytes, error: str) -> None:
         change = update(daily_events).where(daily_events.c.digest == digest)
-        due_at = None if pause is None else CLOCK + pause
-        await self._connection.execute(change.values(attempts=daily_events.c.attempts + 1, error=error, due_at=due_at))
+        await self._connection.execute(change.values(attempts=daily_events.c.attempts + 1, error=error, due_at=None))
 
     async def forget(self, older_than: timedelta, events: int) -> int:
         """Removes so many old events at the most; returns how many."""

@@ -230,7 +230,8 @@ daily_events = Table(
     Column("due_at", TIMESTAMP(timezone=True), server_default=func.clock_timestamp()),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("error", Text),
-    _due_index("daily_events_due"),
+    # In turn: those that were tried least come first.
+    Index("daily_events_due", "attempts", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     # What is old enough to be removed.
     Index("daily_events_received_at", "received_at"),
 )

@@ -104,8 +104,9 @@ def hopeless(rest: Rest, database: psycopg.Connection) -> None:
     """More events than one transaction takes, all older than any other, that wait for one that never comes."""
     room, _ = starting(rest, database)
     database.execute(
-        "INSERT INTO daily_events (id, type, room_name, received_at, body)"
-        " SELECT 'hopeless-' || number, 'recording.ready-to-download', %s, now() - interval '1 hour', convert_to("
+        "INSERT INTO daily_events (digest, id, type, room_name, received_at, body)"
+        " SELECT sha256(number::text::bytea), 'hopeless-' || number, 'recording.ready-to-download', %s,"
+        " now() - interval '1 hour', convert_to("
         """ '{"type": "recording.ready-to-download", "payload": {"recording_id": "r' || number ||"""
         """ '", "room_name": "' || %s || '"}}', 'UTF8') FROM generate_series(1, 1200) AS number""",
         [room, room],
@@ -120,7 +121,7 @@ def test_an_event_that_came_too_early_is_applied_once_it_can_be_however_many_oth
     webhook = Webhook(stack, rest, database)
     ready = {"recording_id": id, "room_name": room, "duration": 5, "s3_key": "a/b"}
     early = webhook.send("recording.ready-to-download", ready)
-    assert webhook.put_off(early)["error"] == "NotYet('no recording of this session has that id')"
+    assert webhook.put_off(early)["error"] == "it waits for another event"
 
     webhook.tell("recording.started", {"recording_id": id, "instance_id": instance, "start_ts": CLASS})
     assert webhook.done(early)["error"] is None

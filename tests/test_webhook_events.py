@@ -247,7 +247,7 @@ def test_a_file_of_a_recording_that_is_not_known_yet_waits_for_its_start(
     room, instance = starting(rest, database)
     id = str(uuid.uuid4())
     early = webhook.send("recording.ready-to-download", {"recording_id": id, "room_name": room, "duration": 5})
-    assert webhook.put_off(early)["error"] == "NotYet('no recording of this session has that id')"
+    assert webhook.put_off(early)["error"] == "it waits for another event"
     webhook.tell("recording.started", {"instance_id": instance, "recording_id": id, "start_ts": int(CLASS)})
     assert webhook.done(early)["error"] is None
     told = entry(rest, room)

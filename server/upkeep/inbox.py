@@ -36,8 +36,8 @@ LOCKED = timedelta(seconds=0.3)
 """Pause of the events of a session that somebody has locked: it must keep no other's waiting."""
 STUCK = timedelta(seconds=10)
 """Pause of the events of a room with which something else is the matter."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
-"""Seconds for which an event is put off that cannot be applied; doubled with each try."""
+LONGEST_PAUSE = 600
+"""Seconds for which an event is put off at the most that cannot be applied: one, and twice as many with each try."""
 PATIENT = 5
 """Tries for which an event waits for another one that it seems to build on."""
 GIVEN_UP = 20
@@ -107,15 +107,24 @@ async def _leave_alone(tx: Transaction, room_name: str) -> None:
 
 async def _apply_together(tx: Transaction, service: Service, room_name: str | None = None) -> bool:
     events, full = await _take(tx, room_name)
-    told = []
+    taken, told, done = [], [], []
     for number, (event, session) in enumerate(events, 1):
-        if session and (one := wire.read(event.body, event.received_at)):
-            told.append((session, one))
+        try:
+            one = wire.read(event.body, event.received_at) if session else None
+        except Unreadable as problem:
+            await _give_up(tx, event, problem)
+            continue
+        if session and one:
+            told.append(room_events.Told(session, one, patient=event.attempts < PATIENT))
+            taken.append(event.digest)
+        else:
+            done.append(event.digest)
         if number % READ_AT_ONCE == 0:
             await asyncio.sleep(0)
-    patient = all(event.attempts < PATIENT for event, _ in events)
-    await room_events.apply(tx, told, service.lifetimes, patient=patient)
-    await tx.inbox.applied([event.digest for event, _ in events])
+    waiting = {taken[number] for number in await room_events.apply(tx, told, service.lifetimes)}
+    await tx.inbox.applied(done + [digest for digest in taken if digest not in waiting])
+    if waiting:
+        await tx.inbox.put_off(list(waiting), "it waits for another event", LONGEST_PAUSE)
     return full
 
 
@@ -126,9 +135,8 @@ async def _apply_one_by_one(tx: Transaction, service: Service) -> bool:
     for event, session in events:
         try:
             async with tx.savepoint():
-                if session and (told := wire.read(event.body, event.received_at)):
-                    patient = event.attempts < PATIENT
-                    await room_events.apply(tx, [(session, told)], service.lifetimes, patient=patient)
+                if session and (one := wire.read(event.body, event.received_at)):
+                    await room_events.apply(tx, [room_events.Told(session, one, patient=False)], service.lifetimes)
             applied.append(event.digest)
         except Exception as problem:  # whatever it is, the event must not be lost
             await _put_off(tx, event, problem)
@@ -148,11 +156,16 @@ async def _take(tx: Transaction, room_name: str | None = None) -> tuple[list[tup
 
 
 async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
-    final = isinstance(problem, Unreadable) or event.attempts >= GIVEN_UP
-    pause = timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2**event.attempts))
-    level = logging.ERROR if final else logging.INFO
-    logger.log(level, "event %s type=%s id=%s: %r", "given up" if final else "put off", event.type, event.id, problem)
-    await tx.inbox.put_off(event.digest, repr(problem)[:500], None if final else pause)
+    if isinstance(problem, Unreadable) or event.attempts >= GIVEN_UP:
+        await _give_up(tx, event, problem)
+    else:
+        logger.info("event put off type=%s id=%s: %r", event.type, event.id, problem)
+        await tx.inbox.put_off([event.digest], repr(problem)[:500], LONGEST_PAUSE)
+
+
+async def _give_up(tx: Transaction, event: Event, problem: Exception) -> None:
+    logger.error("event given up type=%s id=%s: %r", event.type, event.id, problem)
+    await tx.inbox.give_up(event.digest, repr(problem)[:500])
 
 
 async def _locate(service: Service) -> bool:

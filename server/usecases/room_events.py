@@ -2,6 +2,7 @@
 give the same rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from uuid import UUID
@@ -35,10 +36,6 @@ END_EXPECTED = timedelta(seconds=60)
 MAX_BODY = 1 << 20
 
 
-class NotYet(Exception):
-    """An event about something that an event still on its way will tell us of."""
-
-
 async def receive(service: Service, secret: str | None, signature: str, timestamp: str, body: bytes) -> None:
     """Keeps one event, to be applied by upkeep; nothing that is signed is refused, for Daily stops sending after three
     refusals."""
@@ -53,30 +50,40 @@ async def receive(service: Service, secret: str | None, signature: str, timestam
     (service.news if envelope.subject else service.news_of_no_room).set()
 
 
-Told = tuple[Session, Event]
+@dataclass(frozen=True, slots=True)
+class Told:
+    session: Session
+    event: Event
+    patient: bool
+    """Whether it may wait for another event that it seems to build on."""
 
 
-async def apply(tx: Transaction, told: Sequence[Told], lifetimes: Lifetimes, *, patient: bool) -> None:
+async def apply(tx: Transaction, told: Sequence[Told], lifetimes: Lifetimes) -> list[int]:
     """Events of sessions that are locked: joins and leaves, which are by far the most, with a few statements for all.
-    While `patient`, raises NotYet, and then nothing must be committed."""
-    alive = {session.id: session for session, event in told if isinstance(event, Joined | Left | MeetingStarted)}
+    Returns the numbers of those that must wait for another event, of which nothing was written."""
+    alive = {one.session.id: one.session for one in told if isinstance(one.event, Joined | Left | MeetingStarted)}
     await come_alive(tx, list(alive.values()), lifetimes)
-    stays = [(session.id, _stay(event)) for session, event in told if isinstance(event, Joined | Left)]
+    stays = [(one.session.id, _stay(one.event)) for one in told if isinstance(one.event, Joined | Left)]
     if stays:
         await tx.participants.told(stays)
-    for session, event in told:
-        if isinstance(event, MeetingStarted | MeetingEnded):
-            await _meeting(tx, session, event)
-    left = dict.fromkeys(session.id for session, event in told if isinstance(event, Left | MeetingEnded))
+    for one in told:
+        if isinstance(one.event, MeetingStarted | MeetingEnded):
+            await _meeting(tx, one.session, one.event)
+    left = dict.fromkeys(one.session.id for one in told if isinstance(one.event, Left | MeetingEnded))
     await perhaps_empty(tx, list(left), lifetimes)
-    for session, event in told:
-        match event:
-            case RecordingStarted():
-                await _recording_started(tx, session, event)
-            case RecordingReady():
-                await _recording_ready(tx, session, event, patient)
-            case RecordingFailed():
-                await _recording_failed(tx, session, event)
+    return [number for number, one in enumerate(told) if not await _recording(tx, one)]
+
+
+async def _recording(tx: Transaction, one: Told) -> bool:
+    """False for an event that must wait."""
+    match one.event:
+        case RecordingStarted():
+            await _recording_started(tx, one.session, one.event)
+        case RecordingReady():
+            return await _recording_ready(tx, one.session, one.event, one.patient)
+        case RecordingFailed():
+            await _recording_failed(tx, one.session, one.event)
+    return True
 
 
 async def come_alive(tx: Transaction, sessions: Sequence[Session], lifetimes: Lifetimes) -> None:
@@ -131,20 +138,19 @@ def _look_after(session: Session) -> timedelta:
     return OVERDUE if session.end_requested_at is None else ending.FILE_EXPECTED
 
 
-async def _recording_ready(tx: Transaction, session: Session, event: RecordingReady, patient: bool) -> None:
+async def _recording_ready(tx: Transaction, session: Session, event: RecordingReady, patient: bool) -> bool:
     recording = await tx.recordings.by_daily_id(event.recording_id)
     if recording is None:
         rows = await tx.recordings.of_session(session.id)
-        if patient and any(
-            row.recording_id is None for row in rows
-        ):  # it may be that one's, as an event on its way will tell
-            raise NotYet("no recording of this session has that id")
+        if patient and any(row.recording_id is None for row in rows):  # it may be one of these, as an event will tell
+            return False
         await tx.recordings.add(session.id, None, event.recording_id, event.started_at or event.at, OVERDUE)
         recording = await tx.recordings.by_daily_id(event.recording_id)
     if recording is not None and recording.session_id == session.id:
         await tx.recordings.finish(
             recording.id, event.started_at, event.duration, event.s3_key, at=event.at, tolerance=ending.TOLERANCE
         )
+    return True
 
 
 async def _recording_failed(tx: Transaction, session: Session, event: RecordingFailed) -> None:

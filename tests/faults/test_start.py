@@ -106,8 +106,9 @@ def test_a_start_in_doubt_that_daily_then_refuses_for_good_gives_scheduled_back(
     rest: Rest, daily: DailyControl, database: psycopg.Connection, status: int
 ) -> None:
     room = rest.create()["roomName"]
-    daily.fault("status", "POST", START.format(room), status=503)
+    daily.fault("status", "POST", START.format(room), status=503, times=None)
     assert said_to(rest, "start", room) == FAILED_START
+    daily.clear_faults()
     let_doubt_pass(database, room)
     daily.fault("status", "POST", START.format(room), status=status, times=None)
     assert said_to(rest, "start", room) == FAILED_START

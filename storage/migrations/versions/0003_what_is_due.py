@@ -145,7 +145,8 @@ def _events() -> None:
         FROM webhook_events WHERE applied_at IS NULL ON CONFLICT DO NOTHING
     """)
     op.drop_table("webhook_events")
-    _due_index("daily_events_due", "daily_events")
+    in_turn = ["attempts", "due_at"]
+    op.create_index("daily_events_due", "daily_events", in_turn, postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index("daily_events_received_at", "daily_events", ["received_at"])
 
 
