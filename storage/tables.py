@@ -227,8 +227,8 @@ daily_events = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("error", Text),
     _due_index("daily_events_due"),
-    # One room's events that wait.
-    Index("daily_events_room_name", "room_name", postgresql_where=text("due_at IS NOT NULL")),
+    # One room's events that wait, oldest first: an index of all by their time would lead past those that are applied.
+    Index("daily_events_room_name", "room_name", "received_at", postgresql_where=text("due_at IS NOT NULL")),
     # What is old enough to be removed.
     Index("daily_events_received_at", "received_at"),
 )

@@ -145,7 +145,10 @@ def _events() -> None:
     op.drop_table("webhook_events")
     _due_index("daily_events_due", "daily_events")
     op.create_index(
-        "daily_events_room_name", "daily_events", ["room_name"], postgresql_where=sa.text("due_at IS NOT NULL")
+        "daily_events_room_name",
+        "daily_events",
+        ["room_name", "received_at"],
+        postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index("daily_events_received_at", "daily_events", ["received_at"])
 
