@@ -1,7 +1,7 @@
 """What can be done with sessions inside a transaction."""
 
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, or_, select, update
@@ -14,6 +14,7 @@ from storage.queue import CLOCK
 from storage.tables import sessions
 
 COLUMNS = [sessions.c[field.name] for field in fields(Session)]
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 VISIBLE = sessions.c.room_created_at.is_not(None)
 UNCONFIRMED = and_(sessions.c.room_created_at.is_(None), sessions.c.closes_at.is_(None))
 
@@ -71,10 +72,11 @@ class Sessions:
         its creation was taken back meanwhile."""
         change = update(sessions).where(sessions.c.id == session_id, sessions.c.closes_at.is_(None))
         starts_at = func.greatest(sessions.c.starts_at, sessions.c.created_at)
+        due_at = None if no_show is None else func.least(starts_at + no_show, END_OF_TIME)
         return await self._one(
             change.values(
                 room_created_at=func.coalesce(sessions.c.room_created_at, func.now()),
-                due_at=None if no_show is None else starts_at + no_show,
+                due_at=due_at,
                 attempts=0,
             ).returning(*COLUMNS)
         )

@@ -1,11 +1,13 @@
-"""In any order, late and repeated, the same events end in the same rows."""
+"""In any order, late and repeated, one by one and in batches, the same events end in the same rows."""
 
+import asyncio
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, LiteralString
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -14,14 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.stack import Stack
-from server.usecases import webhooks
-from storage.model import Event
-from storage.store import Store
+from server import app
+from server.settings import Settings
+from server.upkeep import inbox
+from server.usecases import room_events
+from server.usecases.service import Service
+from storage import migrations
 from tests.events import CLASS, event, signature
 
 SECRET = "NQrSA5z0FkJ44QPrFerW7uCc5kdNLv3l2FDEKDanL1U="
 LATER = None
-"""In a delivery: what was kept so far is tried again before the next event comes."""
+"""In a delivery: what was kept so far is applied, as far as it can be, before the next event comes."""
 SEEN = ("status", "failure_reason", "s3_key", "duration", "started_at", "stopped_at")
 Told = tuple[str, dict[str, Any], float]
 
@@ -119,10 +124,11 @@ def deliveries(draw: st.DrawFn) -> tuple[Lesson, list[tuple[int, int] | None]]:
 
 
 class Sessions:
-    """The database, in which every lesson gets sessions of its own."""
+    """A database in which every lesson gets sessions of its own, and where upkeep applies events and does nothing
+    else."""
 
-    def __init__(self, store: Store, database: psycopg.AsyncConnection) -> None:
-        self.store = store
+    def __init__(self, service: Service, database: psycopg.AsyncConnection) -> None:
+        self.service = service
         self._database = database
 
     async def begin(self, lesson: Lesson) -> tuple[UUID, Ids]:
@@ -140,10 +146,10 @@ class Sessions:
     async def _record(self, session_id: UUID, ids: Ids, row: str) -> None:
         known, stopped = row != "starting", row == "stopped"
         await self._database.execute(
-            "INSERT INTO recordings (id, session_id, made_live, lease_until, recording_id, started_at, status,"
-            " stopped_at, duration) VALUES (%s, %s, false, now() + '1 hour', %s, to_timestamp(%s), %s,"
-            " to_timestamp(%s), %s)",
+            "INSERT INTO recordings (id, instance_id, session_id, made_live, recording_id, started_at, status,"
+            " stopped_at, duration) VALUES (%s, %s, %s, false, %s, to_timestamp(%s), %s, to_timestamp(%s), %s)",
             [
+                ids["instance"],
                 ids["instance"],
                 session_id,
                 ids["recording"] if known else None,
@@ -156,7 +162,7 @@ class Sessions:
 
     async def rows(self, session_id: UUID, ids: Ids) -> dict[str, Any]:
         """All that callers can see of the session, without ids and without times of our own."""
-        async with self.store.transaction() as tx:
+        async with self.service.store.transaction() as tx:
             session = await tx.sessions.by_name(ids.room)
             people = await tx.participants.of_session(session_id, None, None)
             recordings = await tx.recordings.of_session(session_id)
@@ -177,44 +183,54 @@ class Sessions:
     async def remove(self, *session_ids: UUID) -> None:
         await self._database.execute("DELETE FROM sessions WHERE id = ANY(%s)", [list(session_ids)])
 
+    async def apply(self) -> bool:
+        """Tries every event that waits, once; whether any still waits."""
+        await self._database.execute("UPDATE daily_events SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
+        self.service.news.set()
+        while await self._count("due_at <= clock_timestamp()"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return await self._count("due_at IS NOT NULL")
+
+    async def errors(self) -> bool:
+        return await self._count("error IS NOT NULL")
+
+    async def _count(self, which: LiteralString) -> bool:
+        cursor = await self._database.execute(f"SELECT count(*) FROM daily_events WHERE {which}")
+        return await cursor.fetchone() != (0,)
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def sessions(stack: Stack) -> AsyncIterator[Sessions]:
-    store = Store(stack.database_url)
-    async with await psycopg.AsyncConnection.connect(stack.database_url, autocommit=True) as database:
-        yield Sessions(store, database)
-    await store.close()
-
-
-async def tell_in_order(sessions: Sessions, told: list[Told]) -> None:
-    async with sessions.store.transaction() as tx:
-        for type, payload, at in told:
-            await webhooks.apply(tx, Event("unused", type, event(type, payload, at=at)))
+    async with await psycopg.AsyncConnection.connect(stack.database_url, autocommit=True) as connection:
+        await connection.execute("CREATE DATABASE event_order")
+    url = urlsplit(stack.database_url)._replace(path="/event_order").geturl()
+    await asyncio.to_thread(migrations.upgrade, url)
+    settings = Settings(database_url=url, daily_api_key="unused", jwt_secret=SECRET)
+    async with (
+        app.service(settings) as service,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as database,
+        asyncio.TaskGroup() as tasks,
+    ):
+        applying = tasks.create_task(inbox.run(service))
+        yield Sessions(service, database)
+        applying.cancel()
 
 
 async def deliver(sessions: Sessions, told: list[Told], order: list[tuple[int, int] | None]) -> None:
-    """Through the door, as Daily does; then the reconciler's retries, until nothing of it waits."""
+    """Through the door, as Daily does, until nothing of it waits."""
     delivery = uuid.uuid4()
     for item in order:
         if item is LATER:
-            await retry(sessions, f"{delivery}-")
+            await sessions.apply()
             continue
         number, copy = item
         type, payload, at = told[number]
         body = json.dumps(event(type, payload, f"{delivery}-{number}-{copy}", at)).encode()
         stamp = str(int(time.time()))
-        await webhooks.receive(sessions.store, SECRET, signature(SECRET, stamp, body), stamp, body)
-    assert await retry(sessions, f"{delivery}-") == []
-
-
-async def retry(sessions: Sessions, prefix: str) -> list[Event]:
-    """What still waits after every kept event of this delivery was tried again."""
-    for attempt in range(2):
-        async with sessions.store.statement() as tx:
-            waiting = [one for one in await tx.inbox.unapplied(200) if one.id.startswith(prefix)]
-        for one in waiting if attempt == 0 else ():
-            await webhooks.retry(sessions.store, one)
-    return waiting
+        await room_events.receive(sessions.service, SECRET, signature(SECRET, stamp, body), stamp, body)
+    await sessions.apply()
+    assert not await sessions.apply()
+    assert not await sessions.errors()
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -225,7 +241,9 @@ async def test_in_any_order_and_however_often_the_same_events_end_in_the_same_ro
     lesson, order = delivery
     first, ids = await sessions.begin(lesson)
     twin, twin_ids = await sessions.begin(lesson)
-    await tell_in_order(sessions, lesson.told(ids))
+    in_order = lesson.told(ids)
+    for number in range(len(in_order)):
+        await deliver(sessions, in_order, [(number, 0)])
     await deliver(sessions, lesson.told(twin_ids), order)
     assert await sessions.rows(twin, twin_ids) == await sessions.rows(first, ids)
     await sessions.remove(first, twin)

@@ -1,4 +1,4 @@
-"""Two servers of which one is killed: no read fails, the other finishes what is due, Daily sends its events again."""
+"""Two servers of which one is killed: no read fails, the other does what is due, and Daily sends its events again."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -124,7 +124,8 @@ def test_a_deleted_session_is_returned_ended_and_kept(rest: Rest) -> None:
 
     assert status == 200
     assert list(ended) == DOCUMENTED
-    assert ended == created | {"status": "ended", "endsAt": ended["endsAt"], "updatedAt": ended["endsAt"]}
+    assert ended == created | {"status": "ended", "endsAt": ended["endsAt"], "updatedAt": ended["updatedAt"]}
+    assert ended["updatedAt"] >= ended["endsAt"]  # when it was asked for
     assert TIME.fullmatch(ended["endsAt"])
     assert datetime.fromisoformat(ended["endsAt"]) > datetime.fromisoformat(created["createdAt"])
     assert rest.get(created["roomName"]) == ended

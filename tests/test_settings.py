@@ -79,6 +79,10 @@ def test_what_is_required_must_be_given(environment: pytest.MonkeyPatch, name: s
         ("DAILY_WEBHOOK_SECRET", "b25seSAxNSBieXRlcy4u"[:-4], "must be base64 of at least 16 bytes"),
         ("DAILY_WEBHOOK_SECRET", "größe", "must be base64 of at least 16 bytes"),
         ("PUBLIC_URL", "ftp://live.example", "must be an http:// or https:// URL"),
+        ("EMPTY_TIMEOUT", "-1", "Input should be greater than or equal to 0"),
+        ("NO_SHOW_TIMEOUT", "31536001", "Input should be less than or equal to 31536000"),
+        ("CLOSING_TIME", "1.5", "Input should be a valid integer, unable to parse string as an integer"),
+        ("DAILY_MAX_PARTICIPANTS", "0", "Input should be greater than or equal to 1"),
     ],
 )
 def test_what_is_malformed_is_named_and_never_shown(
@@ -137,6 +141,8 @@ def test_what_may_be_left_out_has_the_documented_defaults() -> None:
     assert settings.daily_api_url == "https://api.daily.co/v1"
     left_out = ("jwt_public_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "public_url")
     assert [getattr(settings, name) for name in left_out] == [None] * 5
+    rules = ("empty_timeout", "no_show_timeout", "max_duration", "closing_time", "daily_max_participants")
+    assert [getattr(settings, name) for name in rules] == [900, 86400, 43200, 300, 200]
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])

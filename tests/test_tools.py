@@ -26,6 +26,7 @@ def test_buf_curl_lists_the_services(stack: Stack) -> None:
     listed = buf_curl(stack, "--list-services")
     assert listed.stdout.split() == [
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
         SERVICE,
     ]

@@ -49,7 +49,10 @@ class Lifetimes:
     def room_expires_at(self, session: Session) -> datetime | None:
         if self.no_show is None or self.max_duration is None or self.closing is None:
             return None
-        return planned(session) + self.no_show + self.max_duration + self.closing + LAST_RESORT
+        try:
+            return planned(session) + self.no_show + self.max_duration + self.closing + LAST_RESORT
+        except OverflowError:  # it is planned for the last days of the calendar
+            return None
 
 
 @dataclass(frozen=True, slots=True)

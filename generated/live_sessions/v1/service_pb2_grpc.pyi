@@ -36,7 +36,8 @@ class LiveSessionsStub:
     PERMISSION_DENIED.
 
     Any RPC may end with UNAVAILABLE while Daily.co or the database cannot be reached. What was asked is then either undone
-    or finished later, and the call may be repeated.
+    or finished later, whoever still waits for it, and the call may be repeated: it waits for what is under way. What
+    Daily.co refuses for good is INTERNAL with the same text.
     """
 
     @_typing.overload
@@ -47,10 +48,12 @@ class LiveSessionsStub:
     """Creates a session and its private room at Daily.co, and returns it `scheduled`. Access: instructors.
 
     With the metadata `idempotency-key` (REST: the header `Idempotency-Key`; 1 to 128 visible ASCII characters) the call
-    may be repeated: the same caller, key and request get the same session, however often and however many at once.
+    may be repeated: the same caller, key and request get the same session, however often and however many at once, until
+    it has ended.
 
-    Errors: INVALID_ARGUMENT; PERMISSION_DENIED "Only instructors can create sessions"; UNAVAILABLE "Failed to create
-    session room", and then no session was made.
+    Errors: INVALID_ARGUMENT; PERMISSION_DENIED "Only instructors can create sessions"; FAILED_PRECONDITION "Session has
+    ended" when the key's session has; UNAVAILABLE "Failed to create session room", and then no session was made: what
+    may have come about at Daily.co is its repetition's, or is removed.
     """
     GetLiveSession: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetLiveSessionRequest, _resources_pb2.LiveSession]
     """Returns the session with this room name. Access: public.
@@ -58,25 +61,30 @@ class LiveSessionsStub:
     Errors: NOT_FOUND, which REST prints as 500 "Session not found".
     """
     DeleteLiveSession: _grpc.UnaryUnaryMultiCallable[_service_pb2.DeleteLiveSessionRequest, _resources_pb2.LiveSession]
-    """Ends the session, stops its recording, removes its room at Daily.co, and returns the session, which is kept. A
-    session that has ended already is returned as it is. Access: the instructor who created the session.
+    """Ends the session: stops what is recorded in its room, puts everybody out, removes the room at Daily.co, and returns
+    the session, which is kept. Of a session that has ended already the room is removed now rather than after its closing
+    time. Repeated, it gives the same answer. Access: the instructor who created the session.
 
-    Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the session will be ended as
-    soon as Daily can be reached.
+    Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the rest will be done as soon
+    as Daily can be reached: from now on the session can be neither joined nor recorded.
     """
     StartSessionRecording: _grpc.UnaryUnaryMultiCallable[_service_pb2.StartSessionRecordingRequest, _service_pb2.StartSessionRecordingResponse]
-    """Starts recording the session, which becomes `live`. A recording that is running already is returned: two starts at
-    once get the same one. Access: the instructor who created the session.
+    """Starts recording the session, which becomes `live`. A recording that is running already is returned, also one that
+    somebody started inside the call: two starts at once get the same one. Access: the instructor who created the
+    session.
 
-    Errors: NOT_FOUND; PERMISSION_DENIED; FAILED_PRECONDITION when recording is not enabled, the session has ended, or
-    nobody has joined within a few seconds; UNAVAILABLE "Failed to start session recording".
+    Errors: NOT_FOUND; PERMISSION_DENIED; FAILED_PRECONDITION when recording is not enabled, the session has ended or is
+    to end, or nobody has joined within a few seconds; UNAVAILABLE "Failed to start session recording", and then it is
+    tried on for two minutes: a repeated call gets what comes of it.
     """
     StopSessionRecording: _grpc.UnaryUnaryMultiCallable[_service_pb2.StopSessionRecordingRequest, _service_pb2.StopSessionRecordingResponse]
-    """Stops the session's recording and ends the session. Repeated, it gives the same answer. Access: the instructor who
-    created the session.
+    """Stops whatever is recorded in the session's room and ends the session. Who is inside may stay for the closing time,
+    five minutes unless the deployment says otherwise; then the room is removed. Repeated, it gives the same answer.
+    Access: the instructor who created the session.
 
-    Errors: NOT_FOUND, also when the session was never recorded; PERMISSION_DENIED; UNAVAILABLE "Failed to stop session
-    recording", and then the recording will be stopped as soon as Daily can be reached.
+    Errors: NOT_FOUND, also when the session was never recorded or its recording had not begun yet; PERMISSION_DENIED;
+    UNAVAILABLE "Failed to stop session recording", and then the recording will be stopped and the session ended as soon
+    as Daily can be reached.
     """
     GetSessionRecording: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetSessionRecordingRequest, _service_pb2.GetSessionRecordingResponse]
     """Returns the session's most recent recording, with a link to its file once Daily has finished it. Access: the
@@ -111,11 +119,12 @@ class LiveSessionsStub:
     Errors: NOT_FOUND; PERMISSION_DENIED.
     """
     ReceiveDailyWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReceiveDailyWebhookRequest, _service_pb2.ReceiveDailyWebhookResponse]
-    """Takes one event from Daily.co: keeps it and applies it in one transaction. An event seen before, of an unknown kind
-    or about an unknown room is accepted and changes nothing. Access: Daily's signature, in the metadata
-    `x-webhook-signature` and `x-webhook-timestamp`, over the raw body; Daily's test ping needs none and changes nothing.
+    """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
+    odd: Daily stops sending after three refusals. An event seen before, of an unknown kind or about an unknown room
+    changes nothing. Access: Daily's signature, in the metadata `x-webhook-signature` and `x-webhook-timestamp`, over the
+    raw body; Daily's test ping needs none and changes nothing.
 
-    Errors: UNAUTHENTICATED when the signature is missing, wrong or stale; INVALID_ARGUMENT when a signed body is no event.
+    Errors: UNAUTHENTICATED when the signature is missing or wrong; INVALID_ARGUMENT for a body of more than 1 MiB.
     """
 
 @_typing.type_check_only
@@ -128,7 +137,8 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     PERMISSION_DENIED.
 
     Any RPC may end with UNAVAILABLE while Daily.co or the database cannot be reached. What was asked is then either undone
-    or finished later, and the call may be repeated.
+    or finished later, whoever still waits for it, and the call may be repeated: it waits for what is under way. What
+    Daily.co refuses for good is INTERNAL with the same text.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -136,10 +146,12 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     """Creates a session and its private room at Daily.co, and returns it `scheduled`. Access: instructors.
 
     With the metadata `idempotency-key` (REST: the header `Idempotency-Key`; 1 to 128 visible ASCII characters) the call
-    may be repeated: the same caller, key and request get the same session, however often and however many at once.
+    may be repeated: the same caller, key and request get the same session, however often and however many at once, until
+    it has ended.
 
-    Errors: INVALID_ARGUMENT; PERMISSION_DENIED "Only instructors can create sessions"; UNAVAILABLE "Failed to create
-    session room", and then no session was made.
+    Errors: INVALID_ARGUMENT; PERMISSION_DENIED "Only instructors can create sessions"; FAILED_PRECONDITION "Session has
+    ended" when the key's session has; UNAVAILABLE "Failed to create session room", and then no session was made: what
+    may have come about at Daily.co is its repetition's, or is removed.
     """
     GetLiveSession: _aio.UnaryUnaryMultiCallable[_service_pb2.GetLiveSessionRequest, _resources_pb2.LiveSession]  # type: ignore[assignment]
     """Returns the session with this room name. Access: public.
@@ -147,25 +159,30 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     Errors: NOT_FOUND, which REST prints as 500 "Session not found".
     """
     DeleteLiveSession: _aio.UnaryUnaryMultiCallable[_service_pb2.DeleteLiveSessionRequest, _resources_pb2.LiveSession]  # type: ignore[assignment]
-    """Ends the session, stops its recording, removes its room at Daily.co, and returns the session, which is kept. A
-    session that has ended already is returned as it is. Access: the instructor who created the session.
+    """Ends the session: stops what is recorded in its room, puts everybody out, removes the room at Daily.co, and returns
+    the session, which is kept. Of a session that has ended already the room is removed now rather than after its closing
+    time. Repeated, it gives the same answer. Access: the instructor who created the session.
 
-    Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the session will be ended as
-    soon as Daily can be reached.
+    Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the rest will be done as soon
+    as Daily can be reached: from now on the session can be neither joined nor recorded.
     """
     StartSessionRecording: _aio.UnaryUnaryMultiCallable[_service_pb2.StartSessionRecordingRequest, _service_pb2.StartSessionRecordingResponse]  # type: ignore[assignment]
-    """Starts recording the session, which becomes `live`. A recording that is running already is returned: two starts at
-    once get the same one. Access: the instructor who created the session.
+    """Starts recording the session, which becomes `live`. A recording that is running already is returned, also one that
+    somebody started inside the call: two starts at once get the same one. Access: the instructor who created the
+    session.
 
-    Errors: NOT_FOUND; PERMISSION_DENIED; FAILED_PRECONDITION when recording is not enabled, the session has ended, or
-    nobody has joined within a few seconds; UNAVAILABLE "Failed to start session recording".
+    Errors: NOT_FOUND; PERMISSION_DENIED; FAILED_PRECONDITION when recording is not enabled, the session has ended or is
+    to end, or nobody has joined within a few seconds; UNAVAILABLE "Failed to start session recording", and then it is
+    tried on for two minutes: a repeated call gets what comes of it.
     """
     StopSessionRecording: _aio.UnaryUnaryMultiCallable[_service_pb2.StopSessionRecordingRequest, _service_pb2.StopSessionRecordingResponse]  # type: ignore[assignment]
-    """Stops the session's recording and ends the session. Repeated, it gives the same answer. Access: the instructor who
-    created the session.
+    """Stops whatever is recorded in the session's room and ends the session. Who is inside may stay for the closing time,
+    five minutes unless the deployment says otherwise; then the room is removed. Repeated, it gives the same answer.
+    Access: the instructor who created the session.
 
-    Errors: NOT_FOUND, also when the session was never recorded; PERMISSION_DENIED; UNAVAILABLE "Failed to stop session
-    recording", and then the recording will be stopped as soon as Daily can be reached.
+    Errors: NOT_FOUND, also when the session was never recorded or its recording had not begun yet; PERMISSION_DENIED;
+    UNAVAILABLE "Failed to stop session recording", and then the recording will be stopped and the session ended as soon
+    as Daily can be reached.
     """
     GetSessionRecording: _aio.UnaryUnaryMultiCallable[_service_pb2.GetSessionRecordingRequest, _service_pb2.GetSessionRecordingResponse]  # type: ignore[assignment]
     """Returns the session's most recent recording, with a link to its file once Daily has finished it. Access: the
@@ -200,11 +217,12 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     Errors: NOT_FOUND; PERMISSION_DENIED.
     """
     ReceiveDailyWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.ReceiveDailyWebhookRequest, _service_pb2.ReceiveDailyWebhookResponse]  # type: ignore[assignment]
-    """Takes one event from Daily.co: keeps it and applies it in one transaction. An event seen before, of an unknown kind
-    or about an unknown room is accepted and changes nothing. Access: Daily's signature, in the metadata
-    `x-webhook-signature` and `x-webhook-timestamp`, over the raw body; Daily's test ping needs none and changes nothing.
+    """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
+    odd: Daily stops sending after three refusals. An event seen before, of an unknown kind or about an unknown room
+    changes nothing. Access: Daily's signature, in the metadata `x-webhook-signature` and `x-webhook-timestamp`, over the
+    raw body; Daily's test ping needs none and changes nothing.
 
-    Errors: UNAUTHENTICATED when the signature is missing, wrong or stale; INVALID_ARGUMENT when a signed body is no event.
+    Errors: UNAUTHENTICATED when the signature is missing or wrong; INVALID_ARGUMENT for a body of more than 1 MiB.
     """
 
 class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
@@ -216,7 +234,8 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
     PERMISSION_DENIED.
 
     Any RPC may end with UNAVAILABLE while Daily.co or the database cannot be reached. What was asked is then either undone
-    or finished later, and the call may be repeated.
+    or finished later, whoever still waits for it, and the call may be repeated: it waits for what is under way. What
+    Daily.co refuses for good is INTERNAL with the same text.
     """
 
     @_abc_1.abstractmethod
@@ -228,10 +247,12 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         """Creates a session and its private room at Daily.co, and returns it `scheduled`. Access: instructors.
 
         With the metadata `idempotency-key` (REST: the header `Idempotency-Key`; 1 to 128 visible ASCII characters) the call
-        may be repeated: the same caller, key and request get the same session, however often and however many at once.
+        may be repeated: the same caller, key and request get the same session, however often and however many at once, until
+        it has ended.
 
-        Errors: INVALID_ARGUMENT; PERMISSION_DENIED "Only instructors can create sessions"; UNAVAILABLE "Failed to create
-        session room", and then no session was made.
+        Errors: INVALID_ARGUMENT; PERMISSION_DENIED "Only instructors can create sessions"; FAILED_PRECONDITION "Session has
+        ended" when the key's session has; UNAVAILABLE "Failed to create session room", and then no session was made: what
+        may have come about at Daily.co is its repetition's, or is removed.
         """
 
     @_abc_1.abstractmethod
@@ -251,11 +272,12 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.DeleteLiveSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.LiveSession, _abc.Awaitable[_resources_pb2.LiveSession]]:
-        """Ends the session, stops its recording, removes its room at Daily.co, and returns the session, which is kept. A
-        session that has ended already is returned as it is. Access: the instructor who created the session.
+        """Ends the session: stops what is recorded in its room, puts everybody out, removes the room at Daily.co, and returns
+        the session, which is kept. Of a session that has ended already the room is removed now rather than after its closing
+        time. Repeated, it gives the same answer. Access: the instructor who created the session.
 
-        Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the session will be ended as
-        soon as Daily can be reached.
+        Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the rest will be done as soon
+        as Daily can be reached: from now on the session can be neither joined nor recorded.
         """
 
     @_abc_1.abstractmethod
@@ -264,11 +286,13 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.StartSessionRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.StartSessionRecordingResponse, _abc.Awaitable[_service_pb2.StartSessionRecordingResponse]]:
-        """Starts recording the session, which becomes `live`. A recording that is running already is returned: two starts at
-        once get the same one. Access: the instructor who created the session.
+        """Starts recording the session, which becomes `live`. A recording that is running already is returned, also one that
+        somebody started inside the call: two starts at once get the same one. Access: the instructor who created the
+        session.
 
-        Errors: NOT_FOUND; PERMISSION_DENIED; FAILED_PRECONDITION when recording is not enabled, the session has ended, or
-        nobody has joined within a few seconds; UNAVAILABLE "Failed to start session recording".
+        Errors: NOT_FOUND; PERMISSION_DENIED; FAILED_PRECONDITION when recording is not enabled, the session has ended or is
+        to end, or nobody has joined within a few seconds; UNAVAILABLE "Failed to start session recording", and then it is
+        tried on for two minutes: a repeated call gets what comes of it.
         """
 
     @_abc_1.abstractmethod
@@ -277,11 +301,13 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.StopSessionRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.StopSessionRecordingResponse, _abc.Awaitable[_service_pb2.StopSessionRecordingResponse]]:
-        """Stops the session's recording and ends the session. Repeated, it gives the same answer. Access: the instructor who
-        created the session.
+        """Stops whatever is recorded in the session's room and ends the session. Who is inside may stay for the closing time,
+        five minutes unless the deployment says otherwise; then the room is removed. Repeated, it gives the same answer.
+        Access: the instructor who created the session.
 
-        Errors: NOT_FOUND, also when the session was never recorded; PERMISSION_DENIED; UNAVAILABLE "Failed to stop session
-        recording", and then the recording will be stopped as soon as Daily can be reached.
+        Errors: NOT_FOUND, also when the session was never recorded or its recording had not begun yet; PERMISSION_DENIED;
+        UNAVAILABLE "Failed to stop session recording", and then the recording will be stopped and the session ended as soon
+        as Daily can be reached.
         """
 
     @_abc_1.abstractmethod
@@ -352,11 +378,12 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ReceiveDailyWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ReceiveDailyWebhookResponse, _abc.Awaitable[_service_pb2.ReceiveDailyWebhookResponse]]:
-        """Takes one event from Daily.co: keeps it and applies it in one transaction. An event seen before, of an unknown kind
-        or about an unknown room is accepted and changes nothing. Access: Daily's signature, in the metadata
-        `x-webhook-signature` and `x-webhook-timestamp`, over the raw body; Daily's test ping needs none and changes nothing.
+        """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
+        odd: Daily stops sending after three refusals. An event seen before, of an unknown kind or about an unknown room
+        changes nothing. Access: Daily's signature, in the metadata `x-webhook-signature` and `x-webhook-timestamp`, over the
+        raw body; Daily's test ping needs none and changes nothing.
 
-        Errors: UNAUTHENTICATED when the signature is missing, wrong or stale; INVALID_ARGUMENT when a signed body is no event.
+        Errors: UNAUTHENTICATED when the signature is missing or wrong; INVALID_ARGUMENT for a body of more than 1 MiB.
         """
 
 def add_LiveSessionsServicer_to_server(servicer: LiveSessionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
