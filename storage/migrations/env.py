@@ -12,4 +12,6 @@ with engine.connect() as connection:
     context.configure(connection=connection, target_metadata=metadata)
     with context.begin_transaction():
         connection.execute(text("SELECT pg_advisory_xact_lock(300851798)"))
+        # Whoever waits for a table holds up all who come after it: better to fail, and to be run again.
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         context.run_migrations()
