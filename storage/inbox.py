@@ -3,7 +3,7 @@
 from dataclasses import fields
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Event
@@ -19,11 +19,15 @@ class Inbox:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def rooms(self, events: int) -> list[str]:
-        """The rooms that the events which have waited longest are about."""
+    async def rooms(self, rooms: int) -> list[str]:
+        """So many of the rooms that events wait for, longest first, however many wait for each."""
         waiting = select(daily_events.c.room_name).where(DUE, daily_events.c.room_name.is_not(None))
-        rows = await self._connection.execute(waiting.order_by(daily_events.c.due_at).limit(events))
-        return list(dict.fromkeys(rows.scalars()))
+        waiting = waiting.group_by(daily_events.c.room_name).order_by(func.min(daily_events.c.due_at))
+        return list(await self._connection.scalars(waiting.limit(rooms)))
+
+    async def hurry(self) -> None:
+        """The transaction waits for no lock that somebody keeps: other rooms' events come after it."""
+        await self._connection.execute(text("SET LOCAL lock_timeout = '500ms'"))
 
     async def of_room(self, room_name: str, events: int) -> list[Event]:
         """The room's events that are due, oldest first, which nobody else can apply until the transaction ends."""

@@ -23,7 +23,8 @@ INTERVAL = 0.2
 """Seconds between looks at the inbox when nothing was due in it."""
 EVENTS = 500
 """That one transaction applies at the most."""
-ROOMS_AT_ONCE = 3
+ROOMS, ROOMS_AT_ONCE = 500, 3
+"""That are looked at in a round, and of these at the same time."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 """Seconds for which an event is put off that cannot be applied; doubled with each try."""
 PATIENT = 5
@@ -72,13 +73,15 @@ async def _apply_due(service: Service) -> bool:
 
     applied = await asyncio.gather(*map(apply, rooms), return_exceptions=True)
     for problem in applied:
-        if isinstance(problem, BaseException):
+        if isinstance(problem, StorageError):
+            logger.warning("a room's events wait: %s", problem)
+        elif isinstance(problem, BaseException):
             logger.error("a room's events wait", exc_info=problem)
     return any(isinstance(count, int) and count for count in applied)
 
 
 async def _rooms(tx: Transaction) -> list[str]:
-    return await tx.inbox.rooms(2 * EVENTS)
+    return await tx.inbox.rooms(ROOMS)
 
 
 async def _apply(service: Service, room_name: str) -> int:
@@ -92,6 +95,7 @@ async def _apply(service: Service, room_name: str) -> int:
 
 
 async def _apply_together(tx: Transaction, room_name: str, service: Service) -> int:
+    await tx.inbox.hurry()
     locked, session = await tx.sessions.lock_if_free(room_name)
     if not locked:
         return 0
@@ -105,6 +109,7 @@ async def _apply_together(tx: Transaction, room_name: str, service: Service) -> 
 
 
 async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -> int:
+    await tx.inbox.hurry()
     locked, session = await tx.sessions.lock_if_free(room_name)
     if not locked or session is None:
         return 0
