@@ -3,7 +3,7 @@
 from dataclasses import fields
 from datetime import timedelta
 
-from sqlalchemy import Interval, bindparam, delete, func, select, update
+from sqlalchemy import Interval, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -37,6 +37,15 @@ class Inbox:
         """The rooms that the events which have waited longest are about."""
         rows = await self._connection.execute(OF_KNOWN_ROOMS.with_only_columns(daily_events.c.room_name).limit(events))
         return list(dict.fromkeys(rows.scalars()))
+
+    async def hurry(self) -> None:
+        """The transaction waits for no lock that somebody keeps: other rooms' events come after it."""
+        await self._connection.execute(text("SET LOCAL lock_timeout = '500ms'"))
+
+    async def leave_alone(self, room_name: str, pause: timedelta) -> None:
+        """None of the room's events can be applied just now, which is no fault of theirs."""
+        change = update(daily_events).where(DUE, daily_events.c.room_name == room_name)
+        await self._connection.execute(change.values(due_at=CLOCK + pause))
 
     async def of_no_room(self, events: int, lease: timedelta) -> list[Event]:
         """Events of which it must be found out what room they are about: ours until the lease ends."""

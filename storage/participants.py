@@ -4,7 +4,7 @@ A stay is kept in halves, each written by its own event, so that neither order n
 when a participant joined and left is derived from them when it is asked for."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import TextClause, and_, bindparam, case, func, or_, select, text, tuple_, update
@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Connection, Occupancy, Participant, Role
-from storage.tables import connections, participants, sessions
+from storage.tables import connections, meetings, participants, sessions
 
 JOINED = func.coalesce(connections.c.joined_at, connections.c.polled_joined_at)
 OPEN = and_(connections.c.left_at.is_(None), connections.c.polled_left_at.is_(None))
@@ -140,10 +140,15 @@ class Participants:
         }
         await self._connection.execute(statement, values)
 
-    async def meeting_ended(self, session_id: UUID, at: datetime) -> None:
-        """Nobody is left in the room: closes the stays of which no end was told, until Daily's record of the meeting,
-        where it knows them, says when each really ended."""
-        change = update(connections).where(connections.c.session_id == session_id, OPEN, at >= JOINED)
+    async def meeting_ended(self, session_id: UUID, meeting_id: str, at: datetime) -> None:
+        """Nobody is left in the call: closes the stays of which no end was told, until Daily's record of the meeting,
+        where it knows them, says when each really ended. `at` may be cut to a second; those who have come back since
+        are in the session's next meeting."""
+        second = at.replace(microsecond=0)
+        others = and_(meetings.c.session_id == session_id, meetings.c.id != meeting_id)
+        next_one = select(func.min(meetings.c.started_at)).where(others, meetings.c.started_at >= second)
+        of_this_one = func.least(next_one.scalar_subquery(), second + timedelta(seconds=1)) > JOINED
+        change = update(connections).where(connections.c.session_id == session_id, OPEN, of_this_one)
         await self._connection.execute(change.values(polled_left_at=at))
 
     async def empty(self, session_ids: list[UUID]) -> dict[UUID, datetime]:

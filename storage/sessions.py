@@ -184,17 +184,18 @@ class Sessions:
         assert session is not None
         return session
 
-    async def end(self, session_id: UUID) -> Session:
-        """The session as ended, as of when that was asked for, and due when its room is to be removed. One that had
-        ended is left as it is."""
+    async def end(self, session_id: UUID, *, closing: bool) -> Session:
+        """The session as ended, as of when that was asked for, and due when its room is to be removed, unless whoever
+        ends it is also `closing` it. One that had ended is left as it is."""
         open_still = sessions.c.ends_at.is_(None)
+        due_at = sessions.c.due_at if closing else case((open_still, sessions.c.closes_at), else_=sessions.c.due_at)
         session = await self._one(
             update(sessions)
             .where(sessions.c.id == session_id)
             .values(
                 status=SessionStatus.ENDED,
                 ends_at=func.coalesce(sessions.c.ends_at, sessions.c.end_requested_at),
-                due_at=case((open_still, sessions.c.closes_at), else_=sessions.c.due_at),
+                due_at=due_at,
                 attempts=case((open_still, 0), else_=sessions.c.attempts),
                 updated_at=case((open_still, func.now()), else_=sessions.c.updated_at),
             )

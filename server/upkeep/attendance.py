@@ -84,7 +84,7 @@ async def _write(tx: Transaction, session_id: UUID, record: MeetingRecord, servi
     await tx.participants.recorded(session_id, stays)
     await tx.meetings.seen(session_id, record.id, record.started_at, record.ended_at, PAUSE)
     if record.ended_at is not None:
-        await tx.participants.meeting_ended(session_id, record.ended_at)
+        await tx.participants.meeting_ended(session_id, record.id, record.ended_at)
         await tx.meetings.compared(record.id, record.ended_at)
     await room_events.perhaps_empty(tx, [session.id], service.lifetimes)
 
@@ -93,7 +93,7 @@ async def _give_up(tx: Transaction, meeting: Meeting) -> None:
     """Nobody stayed long enough for a record: its end, as far as we were told, is that of every stay."""
     await tx.sessions.lock_by_id(meeting.session_id)
     if meeting.ended_at is not None:
-        await tx.participants.meeting_ended(meeting.session_id, meeting.ended_at)
+        await tx.participants.meeting_ended(meeting.session_id, meeting.id, meeting.ended_at)
         await tx.meetings.compared(meeting.id, meeting.ended_at)
 
 

@@ -102,7 +102,7 @@ async def _rooms(tx: Transaction) -> list[str]:
 
 
 async def _leave_alone(tx: Transaction, room_name: str) -> None:
-    await tx.inbox.wait([event.digest for event in await tx.inbox.due(EVENTS, room_name)], STUCK)
+    await tx.inbox.leave_alone(room_name, STUCK)
 
 
 async def _apply_together(tx: Transaction, service: Service, room_name: str | None = None) -> bool:
@@ -147,6 +147,7 @@ async def _apply_one_by_one(tx: Transaction, service: Service) -> bool:
 async def _take(tx: Transaction, room_name: str | None = None) -> tuple[list[tuple[Event, Session | None]], bool]:
     """Events that are due and can be applied, each with the session of its room, locked, or None for a room of
     nobody's; and whether more may be waiting."""
+    await tx.inbox.hurry()
     due = await tx.inbox.due(EVENTS, room_name)
     rooms = [event.room_name or "" for event in due]
     free = await tx.sessions.lock_free(list(dict.fromkeys(rooms))) if due else {}

@@ -30,20 +30,21 @@ Outcome = tuple[Recording, RecordingAtDaily | None]
 
 
 async def end_and_close(service: Service, session: Session) -> Session:
-    ended = await end(service, session)
+    ended = await end(service, session, closing=True)
     await close(service, session)
     return ended
 
 
-async def end(service: Service, session: Session) -> Session:
-    """Ends a session whose end is asked for; one that has ended is returned as it is."""
+async def end(service: Service, session: Session, *, closing: bool = False) -> Session:
+    """Ends a session whose end is asked for; one that has ended is returned as it is. Who is `closing` it as well keeps
+    it from upkeep meanwhile."""
     if session.ends_at is not None:
         return session
     rows = await _decided(service, session)
     running = [row for row in rows if row.status == RecordingStatus.PROCESSING]
     stopped = await stop_recordings(service, session, rows)
     outcomes = [(row, None if stopped else await _looked_up(service, row)) for row in running]
-    return await service.store.run(_ended, session, outcomes)
+    return await service.store.run(_ended, session, outcomes, closing)
 
 
 async def _decided(service: Service, session: Session) -> list[Recording]:
@@ -82,12 +83,12 @@ async def _looked_up(service: Service, recording: Recording) -> RecordingAtDaily
         return None
 
 
-async def _ended(tx: Transaction, session: Session, outcomes: list[Outcome]) -> Session:
+async def _ended(tx: Transaction, session: Session, outcomes: list[Outcome], closing: bool) -> Session:
     current = rules.found(await tx.sessions.lock_by_id(session.id))
     assert current.end_requested_at is not None
     for recording, at_daily in outcomes:
         await settle_or_complete(tx, recording, at_daily, stopped_at=current.end_requested_at)
-    return await tx.sessions.end(session.id)
+    return await tx.sessions.end(session.id, closing=closing)
 
 
 async def settle_or_complete(

@@ -115,7 +115,7 @@ async def _meeting(tx: Transaction, session: Session, event: MeetingStarted | Me
     if isinstance(event, MeetingStarted):
         await tx.meetings.seen(session.id, event.meeting_id, event.at, None, RECORD_EXPECTED)
     else:
-        await tx.participants.meeting_ended(session.id, event.at)
+        await tx.participants.meeting_ended(session.id, event.meeting_id, event.at)
         await tx.meetings.seen(session.id, event.meeting_id, event.started_at, event.at, RECORD_EXPECTED)
 
 

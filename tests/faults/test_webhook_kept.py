@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from server.daily.events import EVENT_TYPES
+from sandbox.daily.model import EVENT_TYPES
 from tests.clients import eventually
 from tests.faults.steps import Own, call, enter, make_chore_due, own_stack, stays, warnings
 
@@ -37,7 +37,7 @@ def ours(own: Own) -> dict[str, object]:
 def is_right(own: Own) -> bool:
     webhook = ours(own)
     types = set(webhook.get("eventTypes", ()))  # type: ignore[call-overload]
-    return webhook.get("state") == "ACTIVE" and types >= EVENT_TYPES
+    return webhook.get("state") == "ACTIVE" and types >= set(EVENT_TYPES)
 
 
 def uuid(own: Own) -> str:
