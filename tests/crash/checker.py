@@ -114,7 +114,7 @@ def _overdue(facts: Facts) -> Found:
     for noun, rows in nouns.items():
         for row in rows:
             if row["due_at"] is not None and row["due_at"] < facts.now - OVERDUE:
-                yield row["id"], f"the {noun} is due since {row['due_at']}, and nobody takes it"
+                yield row.get("room_name") or row["id"], f"the {noun} is due since {row['due_at']}, and nobody takes it"
 
 
 def _open_for_ever(facts: Facts) -> Found:

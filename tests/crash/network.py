@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 HOST = "127.0.0.1"
@@ -82,6 +82,15 @@ class Network:
 
     def _run(self, work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+@contextlib.contextmanager
+def running_network() -> Iterator[Network]:
+    network = Network()
+    try:
+        yield network
+    finally:
+        network.close()
 
 
 async def _end_all() -> None:

@@ -23,7 +23,7 @@ WEIGHTS = {
     "unhook": 1,
 }
 # Seconds, short enough for the rules of a class's life to act within a run.
-LIFETIMES = {"EMPTY_TIMEOUT": 15, "NO_SHOW_TIMEOUT": 45, "MAX_DURATION": 90, "CLOSING_TIME": 6}
+LIFETIMES = {"EMPTY_TIMEOUT": 10, "NO_SHOW_TIMEOUT": 45, "MAX_DURATION": 90, "CLOSING_TIME": 5}
 STUDENTS = 6
 RECENT = 12
 """Operations meet among so many sessions, so that they meet often."""

@@ -5,9 +5,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -22,7 +21,7 @@ from tests.crash.callers import Callers
 from tests.crash.checker import Violation
 from tests.crash.facts import Facts
 from tests.crash.killer import Killer
-from tests.crash.network import HOST, Link, Network
+from tests.crash.network import HOST, Link, Network, running_network
 from tests.crash.workload import NOBODY, Workload
 
 BOUND = 240.0
@@ -65,11 +64,11 @@ def run(
 ) -> Report:
     """`without` names a part of upkeep to leave out, as tests.crash.crippled does."""
     with (
-        _network() as network,
+        running_network() as network,
         Stack(data_dir, workers=servers, daily_options=["--limits"]) as stack,
         httpx.Client(base_url=stack.daily_url, timeout=30) as daily,
     ):
-        links = _restart(stack, network, without)
+        links = restart(stack, network, without)
         _prepare(daily, chosen)
         assert stack.postgres is not None
         parts: Mapping[str, Process] = {part.name: part for part in [stack.postgres, *stack.servers]}
@@ -103,16 +102,7 @@ def run(
         )
 
 
-@contextmanager
-def _network() -> Iterator[Network]:
-    network = Network()
-    try:
-        yield network
-    finally:
-        network.close()
-
-
-def _restart(stack: Stack, network: Network, without: str | None) -> dict[str, list[Link]]:
+def restart(stack: Stack, network: Network, without: str | None) -> dict[str, list[Link]]:
     """The servers again: each behind links of its own, with short lifetimes, and crippled if so asked."""
     links = {}
     module = ["server"] if without is None else ["tests.crash.crippled", without]
