@@ -109,18 +109,18 @@ async def settle(tx: Transaction, recording: Recording, at_daily: RecordingAtDai
 
 
 async def close(service: Service, session: Session) -> None:
-    """Removes the room of a session that has ended, with nobody and nothing left in it. The removal itself is not known
-    to put anybody out: the door is locked, who is inside is put out, and then the room goes."""
+    """Removes the room of a session that has ended, with nobody and nothing left in it, whatever we were told of it. The
+    removal itself is not known to put anybody out: the door is locked, who is inside is put out, what somebody recorded
+    there is stopped, and then the room goes."""
     if session.room_deleted_at is not None:
         return
-    if session.live_at is not None:
-        await _stop_strays(service, session)
-        await service.daily.shut_room(session.room_name)
+    await service.daily.shut_room(session.room_name)
     present = await service.daily.presence(session.room_name)
     inside = await service.store.run(_inside, session)
     if present or inside:
         users = sorted({stay.daily_user_id for stay in inside})
         await service.daily.eject(session.room_name, [one.connection_id for one in present], users)
+    await _stop_strays(service, session)
     await service.daily.delete_room(session.room_name)
     await service.store.run(_closed, session)
 
