@@ -27,6 +27,8 @@ LIFETIMES = {"EMPTY_TIMEOUT": 10, "NO_SHOW_TIMEOUT": 45, "MAX_DURATION": 90, "CL
 STUDENTS = 6
 RECENT = 12
 """Operations meet among so many sessions, so that they meet often."""
+LONGEST = 40.0
+"""Seconds that a blow may last, which is longer than any lease."""
 FAULTS_PER_OPERATION = 0.6
 CALLS = (
     ("POST", "/rooms"),
@@ -215,7 +217,7 @@ def _blows(random: Random, number: Number, servers: int, operations: int) -> Any
     step = operations / (len(chosen) + 1)
     for place, (kind, victims) in enumerate(chosen):
         after, delay = int(step * (place + random.random())), random.uniform(0, 0.6)
-        seconds = random.uniform(0, 1) if kind == "kill" else random.uniform(8, 40)
+        seconds = random.uniform(0, 1) if kind == "kill" else random.uniform(0.2, 1) * min(LONGEST, operations / 5)
         yield Blow(kind, after, victims, delay, seconds)
 
 
