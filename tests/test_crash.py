@@ -230,8 +230,8 @@ def test_every_rule_of_the_checker_is_shown_to_fail() -> None:
 
 def test_a_seed_chooses_the_same_operations_faults_and_blows_every_time() -> None:
     number = Number(kills=20, postgres=2, freezes=3, cuts=3)
-    first, again = (plan.make(7, 500, number, servers=3) for _ in range(2))
-    assert first == again != plan.make(8, 500, number, servers=3)
+    first, again = (plan.make(7, 1000, number, servers=3) for _ in range(2))
+    assert first == again != plan.make(8, 1000, number, servers=3)
     victims = [victim for blow in first.blows for victim in blow.victims]
     assert (len(victims), victims.count(plan.POSTGRES)) == (26, 2)
     assert {operation.kind for operation in first.operations} == plan.WEIGHTS.keys()

@@ -19,8 +19,8 @@ WEIGHTS = {
     "cancel": 2,
     "press record": 4,
     "press stop": 2,
-    "other": 1,
-    "unhook": 1,
+    "other": 1.6,
+    "unhook": 0.4,
 }
 # Seconds, short enough for the rules of a class's life to act within a run.
 LIFETIMES = {"EMPTY_TIMEOUT": 10, "NO_SHOW_TIMEOUT": 45, "MAX_DURATION": 90, "CLOSING_TIME": 5}
