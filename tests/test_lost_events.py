@@ -38,3 +38,17 @@ def test_the_failures_of_a_chore_are_counted_since_it_was_last_done(
     database.execute("UPDATE chores SET attempts = 9, due_at = clock_timestamp() WHERE id = 'webhook'")
     count = "SELECT attempts FROM chores WHERE id = 'webhook'"
     eventually(lambda: database.execute(count).fetchone() == (0,))
+
+
+def test_a_recording_that_daily_does_not_list_yet_is_stopped_before_its_room_is_removed(
+    rest: Rest, daily: DailyControl
+) -> None:
+    daily.settings(listing_lag=60.0)
+    session = rest.recording("late-button")
+    room = session["roomName"]
+    token = rest.call("POST", f"/sessions/{room}/token", "late-button").json()["token"]
+    inside = daily.join(room, token)["session_id"]
+    assert rest.call("POST", f"/sessions/{room}/stop-recording", "late-button").status_code == 200
+    daily.press_record(room, inside)
+    assert rest.call("DELETE", f"/sessions/{room}", "late-button").status_code == 200
+    assert [one["end_ts"] is None for one in daily.recordings(room)] == [False, False]

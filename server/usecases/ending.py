@@ -120,18 +120,20 @@ async def close(service: Service, session: Session) -> None:
     if present or inside:
         users = sorted({stay.daily_user_id for stay in inside})
         await service.daily.eject(session.room_name, [one.connection_id for one in present], users)
-    await _stop_strays(service, session)
+    await _stop_strays(service, session, just_left=bool(present or inside))
     await service.daily.delete_room(session.room_name)
     await service.store.run(_closed, session)
 
 
-async def _stop_strays(service: Service, session: Session) -> None:
-    """What still records, or was recorded without our being told, is listed by the room for the last time."""
+async def _stop_strays(service: Service, session: Session, *, just_left: bool) -> None:
+    """What still records, or was recorded without our being told, is listed by the room for the last time. What those
+    who were put out just now have started need not be listed yet."""
     if not session.recording_enabled:
         return
     listed = await service.daily.recordings(session.room_name)
     rows = await service.store.run(_with_strangers, session, listed)
-    if any(one.status == "in-progress" for one in listed) and await stop_recordings(service, session, rows):
+    running = just_left or any(one.status == "in-progress" for one in listed)
+    if running and await stop_recordings(service, session, rows):
         logger.warning("stopped kind='recording after the end' room=%s", session.room_name)
 
 
