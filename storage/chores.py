@@ -24,7 +24,8 @@ class Chores:
         )
 
     async def done(self, id: str, until: datetime) -> None:
-        await self._connection.execute(update(chores).where(chores.c.id == id).values(done_until=until))
+        """Its failures are counted from now on."""
+        await self._connection.execute(update(chores).where(chores.c.id == id).values(done_until=until, attempts=0))
 
     async def look_back(self, id: str, since: datetime) -> None:
         """It is due, and what it has seen to since then must be seen to again."""

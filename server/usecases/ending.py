@@ -116,8 +116,9 @@ async def settle(tx: Transaction, recording: Recording, at_daily: RecordingAtDai
 
 
 async def close(service: Service, session: Session) -> None:
-    """Removes the room of a session that has ended, with nobody and nothing left in it. The removal itself is not known
-    to put anybody out: the door is locked, who is inside is put out, and then the room goes."""
+    """Removes the room of a session that has ended, with nobody and nothing left in it, whatever we were told of it. The
+    removal itself is not known to put anybody out: the door is locked, who is inside is put out, what somebody recorded
+    there is stopped, and then the room goes."""
     if session.room_deleted_at is not None:
         return
     if session.live_at is not None or await service.daily.presence(session.room_name):
@@ -127,22 +128,24 @@ async def close(service: Service, session: Session) -> None:
 
 
 async def _empty(service: Service, session: Session) -> None:
-    await _stop_strays(service, session)
     await service.daily.shut_room(session.room_name)
     present = await service.daily.presence(session.room_name)
     inside = await service.store.run(_inside, session)
     if present or inside:
         users = sorted({stay.daily_user_id for stay in inside})
         await service.daily.eject(session.room_name, [one.connection_id for one in present], users)
+    await _stop_strays(service, session, just_left=bool(present or inside))
 
 
-async def _stop_strays(service: Service, session: Session) -> None:
-    """What still records, or was recorded without our being told, is listed by the room for the last time."""
+async def _stop_strays(service: Service, session: Session, *, just_left: bool) -> None:
+    """What still records, or was recorded without our being told, is listed by the room for the last time. What those
+    who were put out just now have started need not be listed yet."""
     if not session.recording_enabled:
         return
     listed = await service.daily.recordings(session.room_name)
     rows = await service.store.run(_with_strangers, session, listed)
-    if any(one.status == "in-progress" for one in listed) and await stop_recordings(service, session, rows):
+    running = just_left or any(one.status == "in-progress" for one in listed)
+    if running and await stop_recordings(service, session, rows):
         logger.warning("stopped kind='recording after the end' room=%s", session.room_name)
 
 

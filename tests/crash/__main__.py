@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash import crippled, plan
-from tests.crash.run import Report, run
+from tests.crash.run import BOUND, Report, run
 
 
 def main() -> int:
     arguments = _arguments()
     started = time.monotonic()
-    _say(f"seed {arguments.seed}: {arguments.operations} operations, {arguments.kills} kills")
-    chosen = plan.make(
-        arguments.seed, arguments.operations, arguments.kills, -(-arguments.kills // 10), arguments.servers
-    )
+    number = plan.Number(arguments.kills, -(-arguments.kills // 10), arguments.freezes, arguments.cuts)
+    _say(f"seed {arguments.seed}: {arguments.operations} operations, {number}")
+    chosen = plan.make(arguments.seed, arguments.operations, number, arguments.servers)
+    _say(f"Daily: {chosen.daily}")
     data_dir = Path(tempfile.mkdtemp(prefix="crash-"))
     report = run(
         chosen,
@@ -44,9 +44,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="chooses the operations")
     parser.add_argument("--operations", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=50, help="one in ten ends PostgreSQL, the others a server each")
-    parser.add_argument("--servers", type=int, default=2, help="server processes")
-    parser.add_argument("--bound", type=float, default=120, help="seconds that the reconciler has in the end")
-    parser.add_argument("--without", choices=crippled.PARTS, help="leave out a part of the reconciler")
+    parser.add_argument("--freezes", type=int, default=6, help="SIGSTOP to a server, for up to 40 s")
+    parser.add_argument("--cuts", type=int, default=6, help="a server without PostgreSQL and Daily, for up to 40 s")
+    parser.add_argument("--servers", type=int, default=3, help="server processes")
+    parser.add_argument("--bound", type=float, default=BOUND, help="seconds that upkeep has in the end")
+    parser.add_argument("--without", choices=crippled.PARTS, help="leave out a part of upkeep")
     return parser.parse_args()
 
 
@@ -56,10 +58,10 @@ def _print(report: Report) -> None:
         kinds.setdefault(kind, Counter())[outcome] += count
     _say("operations")
     for kind, outcomes in kinds.items():
-        _say(f"  {kind:13} {_listed(outcomes)}")
-    _say(f"killed: {_listed(report.killed)}")
+        _say(f"  {kind:12} {_listed(outcomes)}")
+    _say(f"blows: {_listed(report.dealt)}")
     _say(f"faults: {_listed(report.faults_set)}; {report.faults_left} left unused")
-    _say(f"repairs: {_listed(report.repairs)}")
+    _say(f"upkeep: {_listed(report.upkeep)}")
     _say(f"seen: {_listed(report.seen)}")
     _say(f"{'not ' if report.violations else ''}clean {report.settled_after:.0f} s after the end")
     _say(f"{len(report.errors)} ERROR lines in the servers' logs")

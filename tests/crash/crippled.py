@@ -1,24 +1,110 @@
-"""`python -m tests.crash.crippled PART`: a server whose reconciler leaves out a part, for the checker to see.
+"""`python -m tests.crash.crippled PART`: a server whose upkeep leaves out a part, for the checker to see.
 
-PART is the name of a generator in server/upkeep/repairs.py without its underscore:
-sessions, recordings or attendance."""
+PART is a line of the queue of what is due, `inbox` (Daily's events), `webhook` (the chore that keeps it right), `eject`
+(putting people out of a room that closes) or `budget` (what Daily takes of the whole deployment). `attendance` is the
+comparison of meetings and the reading of Daily's list together, which stand in for each other.
+`marked` leaves out all of them, where it can for the sessions alone whose course is named after the part."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from server import __main__ as server
-from server.upkeep import repairs
+from server.daily.client import Daily
+from server.upkeep import attendance, inbox, recordings, sessions, webhook
+from server.usecases.service import Service
+from storage.budgets import Budgets
+from storage.model import Session
+from storage.store import Transaction
 
-PARTS = ("sessions", "recordings", "attendance")
+Work = Callable[..., Any]
+PARTS = {
+    "end": (sessions, "end"),
+    "closing": (sessions, "close"),
+    "session": (sessions, "look_after"),
+    "start": (recordings, "finish_start"),
+    "recording": (recordings, "look_after"),
+    "attendance": (attendance, "compare"),
+    "inbox": (inbox, "_apply"),
+    "webhook": (webhook, "keep"),
+    "eject": (sessions, "close"),
+    "budget": (Budgets, "reserve"),
+}
+MARKED = "marked"
+SOON = timedelta(seconds=2)
 
 
-async def _nothing(*_: object) -> AsyncIterator[repairs.Repair]:
-    return
-    yield
+async def _nothing(_: Service, item: Any, *__: Any) -> timedelta | None:
+    """As far as upkeep can see, it is to be looked at again soon."""
+    return None if isinstance(item, str) else SOON
+
+
+async def _unless_marked(work: Work, course: str, service: Service, item: Any, *more: Any) -> Any:
+    session = await service.store.run(_session, item)
+    if session is not None and session.course_id == course:
+        return await _nothing(service, item)
+    return await work(service, item, *more)
+
+
+async def _session(tx: Transaction, item: Any) -> Session | None:
+    """`item` is a room's name, or what is due."""
+    if isinstance(item, str):
+        return await tx.sessions.by_name(item)
+    return await tx.sessions.by_id(item.id if isinstance(item, Session) else item.session_id)
+
+
+async def _untold(work: Work, course: str | None, tx: Transaction, *more: Any) -> Any:
+    """What Daily's list tells, without the meetings of those sessions, or without any."""
+    told = [] if course is None else await work(tx, *more)
+    found = [(await tx.sessions.by_id(id), id, record) for id, record in told]
+    return [(id, record) for session, id, record in found if session is None or session.course_id != course]
+
+
+_closing: ContextVar[str] = ContextVar("the course of the session that is being closed", default="")
+
+
+async def _close(work: Work, service: Service, session: Session, attempts: int) -> Any:
+    _closing.set(session.course_id)
+    return await work(service, session, attempts)
+
+
+async def _eject(work: Work, course: str | None, daily: Daily, *whom: Any) -> None:
+    if course not in (None, _closing.get()):
+        await work(daily, *whom)
+
+
+async def _at_once(_: Budgets, __: str, count: int) -> list[float]:
+    return [0.0] * count
+
+
+def course_without(part: str) -> str:
+    return f"without {part}"
+
+
+def leave_out(part: str, *, marked: bool) -> None:
+    module, name = PARTS[part]
+    course = course_without(part) if marked else None
+    whole = getattr(module, name)
+    replacement: Work
+    if part == "budget":
+        replacement = _at_once
+    elif part == "eject":
+        replacement, eject = partial(_close, whole), Daily.eject
+        setattr(Daily, "eject", lambda *args: _eject(eject, course, *args))  # noqa: B010
+    elif course is None or part == "webhook":
+        replacement = _nothing
+    else:
+        replacement = partial(_unless_marked, whole, course)
+    setattr(module, name, replacement)
+    if part == "attendance":
+        setattr(attendance, "_untold", partial(_untold, attendance._untold, course))  # noqa: B010
 
 
 if __name__ == "__main__":
-    part = sys.argv.pop()
-    assert part in PARTS
-    setattr(repairs, f"_{part}", _nothing)
+    chosen = sys.argv.pop()
+    for part in PARTS if chosen == MARKED else [chosen]:
+        leave_out(part, marked=chosen == MARKED)
     sys.exit(server.main())

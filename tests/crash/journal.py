@@ -18,4 +18,6 @@ class Journal:
     stops: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[tuple[str, str, str]] = field(default_factory=list)
     """Room name, user id, role."""
+    others: list[dict[str, Any]] = field(default_factory=list)
+    """What other applications have on the domain: the stand-in's answers to POST /sandbox/others."""
     surprises: list[tuple[str, str]] = field(default_factory=list)

@@ -1,42 +1,63 @@
-"""What a run does, chosen from its seed alone: operations on sessions, faults at Daily, and kills."""
+"""What a run does, chosen from its seed alone: operations on sessions, faults at Daily, and blows to processes."""
 
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 POSTGRES = "postgres"
-# How often each operation is chosen, of a hundred. `create` apart, each is about a session that was created earlier.
+# How often each operation is chosen, of a hundred. `create` and `other` apart, each is about a session that was created
+# earlier. `other` is another application on the domain; `unhook` spoils our webhook at Daily.
 WEIGHTS = {
     "create": 13,
     "create again": 4,
-    "token": 9,
-    "join": 26,
-    "leave": 18,
-    "start": 15,
-    "stop": 7,
-    "delete": 6,
+    "token": 7,
+    "join": 25,
+    "leave": 17,
+    "start": 14,
+    "stop": 6,
+    "delete": 4,
     "cancel": 2,
+    "press record": 4,
+    "press stop": 2,
+    "other": 1.6,
+    "unhook": 0.4,
 }
+# Seconds, short enough for the rules of a class's life to act within a run.
+LIFETIMES = {"EMPTY_TIMEOUT": 10, "NO_SHOW_TIMEOUT": 45, "MAX_DURATION": 90, "CLOSING_TIME": 5}
 STUDENTS = 6
 RECENT = 12
 """Operations meet among so many sessions, so that they meet often."""
+LONGEST = 40.0
+"""Seconds that a blow may last, which is longer than any lease."""
 FAULTS_PER_OPERATION = 0.6
 CALLS = (
     ("POST", "/rooms"),
     ("GET", "/rooms/*"),
+    ("POST", "/rooms/*"),
     ("DELETE", "/rooms/*"),
+    ("GET", "/rooms/*/presence"),
+    ("POST", "/rooms/*/eject"),
     ("POST", "/rooms/*/recordings/start"),
     ("POST", "/rooms/*/recordings/start"),
     ("POST", "/rooms/*/recordings/stop"),
     ("GET", "/recordings"),
     ("GET", "/recordings/*"),
     ("GET", "/meetings"),
+    ("GET", "/meetings/*"),
     ("GET", "/webhooks"),
+    ("POST", "/webhooks/*"),
 )
 FAULTS = (
     *("status", "status", "rate_limit", "delay", "hang", "lost_answer", "lost_answer", "nobody_in_call"),
-    *("webhook_drop", "webhook_drop", "webhook_duplicate", "webhook_reorder"),
+    *("webhook_drop", "webhook_drop", "webhook_duplicate", "webhook_reorder", "webhook_delay"),
 )
+UNHOOKED: tuple[dict[str, Any] | None, ...] = (
+    {"state": "FAILED"},
+    {"state": "INACTIVE"},
+    {"eventTypes": ["meeting.ended"]},
+    None,
+)
+"""What becomes of our webhook at Daily; None: it is gone."""
 
 
 @dataclass(frozen=True)
@@ -63,32 +84,54 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Kill:
+class Blow:
+    """`kill`: SIGKILL, and started again after `seconds`. `freeze`: SIGSTOP, and SIGCONT after them. `cut`: all that
+    comes from PostgreSQL and Daily, or goes there, is held up for so long."""
+
+    kind: str
     after: int
     """How many operations have begun before it."""
     victims: tuple[str, ...]
     delay: float
-    down: float
-    """Seconds until they are started again."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Number:
+    """Of blows; `postgres` of the `kills` end PostgreSQL, the others a server process each."""
+
+    kills: int = 0
+    postgres: int = 0
+    freezes: int = 0
+    cuts: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
     seed: int
     operations: list[Operation]
-    kills: list[Kill]
+    blows: list[Blow]
+    daily: dict[str, Any]
+    """How Daily behaves: settings of the stand-in."""
 
 
-def make(seed: int, operations: int, kills: int, postgres_kills: int, servers: int) -> Plan:
-    """`postgres_kills` of the `kills` end PostgreSQL, the others a server process each."""
+def make(seed: int, operations: int, number: Number, servers: int) -> Plan:
     random = Random(seed)
     planned = list(_operations(random, seed, operations))
-    victims = _victims(random, kills - postgres_kills, postgres_kills, servers)
-    step = operations / (len(victims) + 1)
-    # The last ones come while operations are still under way.
-    moments = sorted(int(step * (i + random.random())) for i in range(len(victims)))
-    chosen = zip(moments, victims, strict=True)
-    return Plan(seed, planned, [Kill(at, who, random.uniform(0, 0.6), random.uniform(0, 1)) for at, who in chosen])
+    blows = list(_blows(random, number, servers, operations))
+    return Plan(seed, planned, blows, _daily(random))
+
+
+def _daily(random: Random) -> dict[str, Any]:
+    return {
+        "limits": True,
+        "removal_ends_call": False,
+        "listing_lag": round(random.uniform(1, 6), 1),
+        "meeting_end_lag": round(random.uniform(0, 20), 1),
+        "processing_seconds": round(random.uniform(0.5, 6), 1),
+        "min_stay": random.choice((0, 10)),
+        "max_webhooks": 2,
+    }
 
 
 def _operations(random: Random, seed: int, count: int) -> Any:
@@ -130,9 +173,11 @@ def _student(session: PlannedSession, number: int) -> str:
 
 
 def _session(random: Random, seed: int, number: int) -> PlannedSession:
+    """A third of them were to begin long ago, and end when nobody comes."""
+    year, day, hour = random.choice((2024, 2030, 2030)), random.randrange(1, 29), random.randrange(24)
     body: dict[str, Any] = {
         "courseId": f"course-{random.randrange(1000)}",
-        "startsAt": f"2030-01-{random.randrange(1, 29):02}T{random.randrange(24):02}:00:00.{random.randrange(999):03}Z",
+        "startsAt": f"{year}-01-{day:02}T{hour:02}:00:00.{random.randrange(999):03}Z",
         "recordingEnabled": random.random() < 0.9,
     }
     if random.random() < 0.5:
@@ -143,6 +188,8 @@ def _session(random: Random, seed: int, number: int) -> PlannedSession:
 
 def _fault(random: Random) -> dict[str, Any]:
     fault: dict[str, Any] = {"fault": random.choice(FAULTS), "times": random.choice((1, 1, 2, 4))}
+    if fault["fault"] == "webhook_delay":
+        fault["seconds"] = round(random.uniform(0.2, 8), 1)
     if fault["fault"].startswith("webhook"):
         return fault
     method, path = random.choice(CALLS)
@@ -156,11 +203,23 @@ def _fault(random: Random) -> dict[str, Any]:
     return fault
 
 
-def _victims(random: Random, server_kills: int, postgres_kills: int, servers: int) -> list[tuple[str, ...]]:
-    victims: list[tuple[str, ...]] = [(POSTGRES,)] * postgres_kills
-    while server_kills > 0:
-        together = servers if server_kills >= servers and random.random() < 0.3 else 1
-        victims.append(tuple(f"server-{i}" for i in random.sample(range(servers), together)))
-        server_kills -= together
-    random.shuffle(victims)
-    return victims
+def _blows(random: Random, number: Number, servers: int, operations: int) -> Any:
+    """In the order of their times; the last ones come while operations are still under way."""
+    chosen: list[tuple[str, tuple[str, ...]]] = [("kill", (POSTGRES,))] * number.postgres
+    left = number.kills - number.postgres
+    while left > 0:
+        together = 2 if left >= 2 and servers >= 2 and random.random() < 0.2 else 1
+        chosen.append(("kill", tuple(_server(i) for i in random.sample(range(servers), together))))
+        left -= together
+    for kind, count in (("freeze", number.freezes), ("cut", number.cuts)):
+        chosen += [(kind, (_server(random.randrange(servers)),)) for _ in range(count)]
+    random.shuffle(chosen)
+    step = operations / (len(chosen) + 1)
+    for place, (kind, victims) in enumerate(chosen):
+        after, delay = int(step * (place + random.random())), random.uniform(0, 0.6)
+        seconds = random.uniform(0, 1) if kind == "kill" else random.uniform(0.2, 1) * min(LONGEST, operations / 5)
+        yield Blow(kind, after, victims, delay, seconds)
+
+
+def _server(number: int) -> str:
+    return f"server-{number}"

@@ -12,14 +12,31 @@ import httpx
 
 from tests.crash.callers import Answer, Callers
 from tests.crash.journal import Journal
-from tests.crash.plan import Operation, Plan
+from tests.crash.plan import UNHOOKED, Operation, Plan
 
 THREADS = 8
 PATIENCE = 90.0
 """Seconds after which a caller gives up, which a create with an Idempotency-Key never does before."""
 ENDED = "Session has ended"
+NOBODY = "http://127.0.0.1:9/other"
+"""Where another application's webhook leads."""
+# Records of another application that say too little, and events of its own making.
+ODD: tuple[dict[str, Any], ...] = (
+    {"kind": "recording", "set": {"start_ts": None}},
+    {"kind": "recording", "set": {"status": 7}, "remove": ["room_name"]},
+    {"kind": "participant", "set": {"user_id": "a\0b", "join_time": None, "joined_at": None}},
+    {"kind": "meeting", "remove": ["start_time", "start_ts"]},
+)
+EVENTS: tuple[dict[str, Any], ...] = (
+    {"type": "participant.joined", "payload": {"room": "elsewhere", "session_id": None}},
+    {"type": "recording.started", "id": 7, "payload": {"recording_id": "nobody's"}, "event_ts": "soon"},
+    {"type": "something.else", "id": "odd|1\0", "payload": []},
+)
 # What a caller may be told of a session that exists and is theirs, by operation.
 REFUSALS = {
+    "create": {ENDED},
+    "create again": {ENDED},
+    "press record": {ENDED},
     "token": {ENDED},
     "join": {ENDED},
     "start": {ENDED, "Recording cannot start until someone has joined the session"},
@@ -71,6 +88,10 @@ class Workload:
                 self._created[session].set()
         if operation.kind == "create again":
             return self._create(operation, random) if operation.session.key else "nothing to do"
+        if operation.kind == "other":
+            return self.appear(random)
+        if operation.kind == "unhook":
+            return self._unhook(random)
         self._created[session].wait()
         room_name = self._rooms.get(session)
         if room_name is None:
@@ -83,6 +104,8 @@ class Workload:
             "stop": self._stop,
             "delete": self._delete,
             "cancel": self._cancel,
+            "press record": self._press_record,
+            "press stop": self._press_stop,
         }[operation.kind](operation, room_name, random)
 
     def _create(self, operation: Operation, random: Random) -> str:
@@ -153,6 +176,41 @@ class Workload:
         running = [one["id"] for one in recordings if (one["room_name"], one["status"]) == (room_name, "in-progress")]
         done = [self._daily.post(f"/sandbox/recordings/{id}/fail", json={}).is_success for id in running]
         return "acknowledged" if any(done) else "nothing to do"
+
+    def _press_record(self, operation: Operation, room_name: str, random: Random) -> str:
+        """The instructor presses Daily's own button inside the call, which they enter first, if they still can."""
+        joined = self._join(operation, room_name, random)
+        with self._lock:
+            stays = self._stays.get((room_name, operation.user), [])
+        if not stays:
+            return joined
+        pressed = self._daily.post(f"/sandbox/rooms/{room_name}/record", json={"session_id": stays[-1]})
+        return "acknowledged" if pressed.is_success else "nothing to do"
+
+    def _press_stop(self, operation: Operation, room_name: str, random: Random) -> str:
+        pressed = self._daily.post(f"/sandbox/rooms/{room_name}/record/stop", json={})
+        return "acknowledged" if pressed.is_success else "nothing to do"
+
+    def appear(self, random: Random, **more: Any) -> str:
+        """Another application comes, and is seen oddly."""
+        body = {"users": ["someone else|1", "jürgen@example.org"], "events": [random.choice(EVENTS)], **more}
+        answer = self._daily.post("/sandbox/others", json=body)
+        answer.raise_for_status()
+        self.journal.others.append(answer.json())
+        odd = random.choice(ODD) | {"room": answer.json()["room"]}
+        self._daily.post("/sandbox/odd", json=odd).raise_for_status()
+        return "acknowledged"
+
+    def _unhook(self, random: Random) -> str:
+        """Spoils our webhook behind the service's back."""
+        webhooks = self._daily.get("/sandbox/state", params={"room": "nobody's"}).json()["webhooks"]
+        ours = [webhook["uuid"] for webhook in webhooks if webhook["url"] != NOBODY]
+        change = random.choice(UNHOOKED)
+        for uuid in ours:
+            path = f"/sandbox/webhooks/{uuid}"
+            answer = self._daily.delete(path) if change is None else self._daily.post(path, json=change)
+            answer.raise_for_status()
+        return "acknowledged" if ours else "nothing to do"
 
     def _insist(self, verb: str, operation: Operation, random: Random, **request: Any) -> Answer:
         """Sends it until it is answered, as a client that backs off would."""
