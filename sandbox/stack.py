@@ -160,7 +160,8 @@ class Stack:
             self._add(self.daily)
         self.servers = [self._worker(i, target) for i, target in enumerate(self.grpc_targets)]
         self._add(*self.servers)
-        self._add(self._envoy())
+        self.envoy = self._envoy()
+        self._add(self.envoy)
         if self._own_daily or "LIVE_SESSIONS_PUBLIC_URL" in self._given:
             self._server("register-webhook", "register-webhook").run()
 

@@ -19,7 +19,7 @@ from sandbox.stack import Stack
 from server.rpc import interceptors
 from server.rpc.auth import Authenticator
 from server.rpc.serving import serving
-from tests.clients import Rest, bearer, http_client, new_stack
+from tests.clients import Rest, bearer, eventually, http_client, new_stack
 
 Code = grpc.StatusCode
 STUDENTS = 3000
@@ -76,6 +76,29 @@ async def test_thousands_who_join_over_rest_at_one_moment_are_all_served(
 
     answers = await asyncio.gather(*[join(token, *each) for token, each in zip(tokens, connections, strict=True)])
     assert Counter(answers) == {"HTTP/1.1 200 OK": STUDENTS}
+
+
+async def test_one_address_that_calls_without_end_is_slowed_down(own_stack: Stack) -> None:
+    """By calls that cost no server anything, of which Envoy answers far more than 2,000 a second."""
+    calls = 4000
+    last = "GET /favicon.ico HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    async def flood() -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", own_stack.ports.rest)
+        writer.write((last.replace("Connection: close\r\n", "") * (calls - 1) + last).encode())
+        answers = await reader.read()
+        writer.close()
+        return answers.decode()
+
+    answers = "".join(await asyncio.gather(*[flood() for _ in range(8)]))
+    served, slowed = (answers.count(f"HTTP/1.1 {status} ") for status in (204, 429))
+    assert served + slowed == 8 * calls
+    assert served >= 12_000
+    assert slowed > 0
+    assert answers.count('{"error":"Too Many Requests","message":"Try again in a second"}') == slowed
+    assert answers.count("retry-after: 1\r\n") == slowed
+    with http_client(own_stack.rest_url) as client:
+        eventually(lambda: client.get("/favicon.ico").status_code == 204)
 
 
 class Waiting(LiveSessionsServicer):

@@ -1,4 +1,4 @@
-"""Two servers of which one is killed: no read fails, the other does what is due, and Daily sends its events again."""
+"""Two servers of which one is killed: no read or join fails, the other does what is due, Daily sends events again."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from tests.clients import DailyControl, Rest, eventually, http_client, new_stack
 from tests.due import recorded_times
 
 ME = "led-instructor"
-READS = 100
+CALLS = 100
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +62,18 @@ def test_what_is_due_is_done_by_whichever_process_is_left(
     eventually(lambda: done in own_stack.servers[1 - killed].log.read_text())
 
 
-def test_no_read_fails_when_a_server_is_killed_with_half_of_them(
-    own_stack: Stack, own_rest: Rest, own_database: psycopg.Connection
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/token")], ids=["read", "join"])
+def test_no_read_and_no_join_fails_when_a_server_is_killed_with_half_of_them(
+    own_stack: Stack, own_rest: Rest, own_database: psycopg.Connection, method: str, path: str
 ) -> None:
     room = own_rest.create(ME)["roomName"]
-    with ThreadPoolExecutor(READS) as threads:
+    with ThreadPoolExecutor(CALLS) as threads:
         with own_database.transaction():
             own_database.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
-            reads = [threads.submit(own_rest.call, "GET", f"/sessions/{room}") for _ in range(READS)]
+            calls = [threads.submit(own_rest.call, method, f"/sessions/{room}{path}", ME) for _ in range(CALLS)]
             eventually(lambda: len(waiting_for_locks(own_stack)) >= len(own_stack.servers))
             own_stack.servers[0].kill()
-        assert [read.result().status_code for read in reads] == [200] * READS
+        assert [call.result().status_code for call in calls] == [200] * CALLS
 
 
 def test_a_webhook_that_daily_gave_up_is_active_again_and_attendance_complete(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from live_sessions.v1 import errors_pb2, resources_pb2, service_pb2
 from live_sessions.v1.errors_pb2 import ErrorReason
 
 ROOT = Path(__file__).parent.parent
@@ -87,3 +88,11 @@ def test_only_the_door_knows_grpc() -> None:
 def test_every_reason_in_the_code_is_in_the_contract_and_is_used() -> None:
     used = {f"ERROR_REASON_{reason}" for path in SERVICE for reason in reasons(path)}
     assert used == set(ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"}
+
+
+def test_the_contract_names_one_package_for_go() -> None:
+    """Which protoc-gen-go demands: an import path with a slash or a dot in it."""
+    files = (errors_pb2, resources_pb2, service_pb2)
+    assert {file.DESCRIPTOR.GetOptions().go_package for file in files} == {
+        "live-sessions/gen/live_sessions/v1;live_sessionsv1"
+    }

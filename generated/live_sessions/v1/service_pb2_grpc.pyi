@@ -31,9 +31,12 @@ class LiveSessionsStub:
     """Live class sessions: rooms at Daily.co, their recordings, their participants.
 
     Callers authenticate with `authorization: Bearer <JWT>`. The token holds `id` (or `sub`), `name`, `role` (`instructor`
-    or anything else) and `exp`. Where an RPC is not public, a missing or bad token is UNAUTHENTICATED, before anything
-    else is looked at. Access to a session is decided after the session was found: NOT_FOUND comes before
-    PERMISSION_DENIED.
+    or anything else) and `exp`; clocks may differ by a minute. Where an RPC is not public, a missing or bad token is
+    UNAUTHENTICATED, before anything else is looked at. Access to a session is decided after the session was found:
+    NOT_FOUND comes before PERMISSION_DENIED.
+
+    A request that is no message of its RPC is INVALID_ARGUMENT. Beyond 10,000 calls at once a server answers
+    RESOURCE_EXHAUSTED, and RetryInfo says when to try again.
 
     Any RPC may end with UNAVAILABLE while Daily.co or the database cannot be reached. What was asked is then either undone
     or finished later, whoever still waits for it, and the call may be repeated: it waits for what is under way. What
@@ -132,9 +135,12 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     """Live class sessions: rooms at Daily.co, their recordings, their participants.
 
     Callers authenticate with `authorization: Bearer <JWT>`. The token holds `id` (or `sub`), `name`, `role` (`instructor`
-    or anything else) and `exp`. Where an RPC is not public, a missing or bad token is UNAUTHENTICATED, before anything
-    else is looked at. Access to a session is decided after the session was found: NOT_FOUND comes before
-    PERMISSION_DENIED.
+    or anything else) and `exp`; clocks may differ by a minute. Where an RPC is not public, a missing or bad token is
+    UNAUTHENTICATED, before anything else is looked at. Access to a session is decided after the session was found:
+    NOT_FOUND comes before PERMISSION_DENIED.
+
+    A request that is no message of its RPC is INVALID_ARGUMENT. Beyond 10,000 calls at once a server answers
+    RESOURCE_EXHAUSTED, and RetryInfo says when to try again.
 
     Any RPC may end with UNAVAILABLE while Daily.co or the database cannot be reached. What was asked is then either undone
     or finished later, whoever still waits for it, and the call may be repeated: it waits for what is under way. What
@@ -229,9 +235,12 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
     """Live class sessions: rooms at Daily.co, their recordings, their participants.
 
     Callers authenticate with `authorization: Bearer <JWT>`. The token holds `id` (or `sub`), `name`, `role` (`instructor`
-    or anything else) and `exp`. Where an RPC is not public, a missing or bad token is UNAUTHENTICATED, before anything
-    else is looked at. Access to a session is decided after the session was found: NOT_FOUND comes before
-    PERMISSION_DENIED.
+    or anything else) and `exp`; clocks may differ by a minute. Where an RPC is not public, a missing or bad token is
+    UNAUTHENTICATED, before anything else is looked at. Access to a session is decided after the session was found:
+    NOT_FOUND comes before PERMISSION_DENIED.
+
+    A request that is no message of its RPC is INVALID_ARGUMENT. Beyond 10,000 calls at once a server answers
+    RESOURCE_EXHAUSTED, and RetryInfo says when to try again.
 
     Any RPC may end with UNAVAILABLE while Daily.co or the database cannot be reached. What was asked is then either undone
     or finished later, whoever still waits for it, and the call may be repeated: it waits for what is under way. What

@@ -1,0 +1,111 @@
+"""Envoy under load while parts go away: it is replaced as docs/operations.md says, or loses two of three servers."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+
+from live_sessions.v1 import service_pb2 as rpc
+from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
+from sandbox import envoy
+from sandbox.ports import free_port
+from sandbox.process import Process, Workspace, stop_together
+from sandbox.stack import Stack
+from tests.clients import eventually, http_client, new_stack, said, servers_in_use
+from tests.load import under_load
+
+NOPE = rpc.GetLiveSessionRequest(session_name="nope")
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[Stack]:
+    with new_stack(workers=3) as running:
+        yield running
+
+
+def stat(admin: str, name: str) -> int:
+    text = httpx.get(f"{admin}/stats?filter=^{name}$", trust_env=False).text
+    return int(text.rpartition(" ")[2])
+
+
+def rest_caller(url: str, keep_alive: bool) -> Callable[[], object]:
+    client = http_client(url)
+
+    def call() -> object:
+        try:
+            return client.get("/sessions/nope", headers={} if keep_alive else {"connection": "close"}).status_code
+        except httpx.HTTPError as error:
+            return repr(error)
+
+    return call
+
+
+def test_no_call_is_sent_to_the_two_servers_of_three_that_are_away(own_stack: Stack) -> None:
+    gone = own_stack.servers[:2]
+    with http_client(own_stack.rest_url) as client:
+        for server in gone:
+            server.kill()
+        at_first = [client.get("/sessions/nope").status_code for _ in range(100)]
+        eventually(lambda: servers_in_use(own_stack) == 1, 40)
+        later = [client.get("/sessions/nope").status_code for _ in range(300)]
+    for server in gone:
+        server.start()
+    eventually(lambda: servers_in_use(own_stack) == 3, 40)
+    assert (Counter(at_first), Counter(later)) == ({500: 100}, {500: 300})
+
+
+def test_health_is_503_while_no_server_is_there(own_stack: Stack) -> None:
+    for server in own_stack.servers:
+        server.kill()
+    with http_client(own_stack.rest_url) as client:
+        answer = eventually(lambda: (got := client.get("/health")).status_code == 503 and got, 40)
+        for server in own_stack.servers:
+            server.start()
+        eventually(lambda: servers_in_use(own_stack) == 3, 40)
+        assert client.get("/health").status_code == 200
+    assert said(answer) == (
+        503,
+        {"error": "Service Unavailable", "message": "The service cannot be reached; try again"},
+    )
+
+
+def test_a_second_envoy_takes_over_from_the_first_without_a_failed_call(own_stack: Stack, tmp_path: Path) -> None:
+    first, workspace = own_stack.envoy_admin_url, Workspace(tmp_path)
+    workspace.claim()
+    with free_port() as admin, grpc.insecure_channel(own_stack.grpc_proxy) as channel:
+        file = tmp_path / "envoy.yaml"
+        ports = own_stack.ports
+        file.write_text(envoy.configuration(envoy.Addresses(ports.rest, ports.proxy, admin, own_stack.grpc_targets)))
+        second = f"http://127.0.0.1:{admin}"
+        serves = f"{second}/clusters"
+        process = Process("envoy", [envoy.BINARY, "-c", file, *envoy.OPTIONS], workspace, ready=lambda: healthy(serves))
+        callers = {f"kept {n}": rest_caller(own_stack.rest_url, True) for n in range(4)}
+        callers |= {f"anew {n}": rest_caller(own_stack.rest_url, False) for n in range(4)}
+        callers |= {f"grpc {n}": lambda: LiveSessionsStub(channel).GetLiveSession.future(NOPE).code() for n in range(2)}
+        try:
+            with under_load(callers) as load:
+                process.start()
+                httpx.post(f"{first}/drain_listeners?graceful", trust_env=False).raise_for_status()
+                eventually(lambda: stat(first, "listener_manager.listener_stopped") == 2, 30)
+                # Daily's connection is idle, and stays until it is used.
+                eventually(lambda: stat(first, "http.rest.downstream_cx_active") <= 1, 30)
+                eventually(lambda: stat(first, "http.grpc.downstream_cx_active") == 0, 30)
+                own_stack.envoy.stop()
+                ended = {who: load.last(who, 1) for who in callers}
+                before = len(load.outcomes)
+                eventually(lambda: len(load.outcomes) > before + 100, 30)
+            assert set(ended) == set(callers)
+        finally:
+            stop_together(process)
+            workspace.release()
+    assert Counter(each.said for each in load.outcomes).keys() == {500, grpc.StatusCode.NOT_FOUND}
+
+
+def healthy(url: str) -> bool:
+    try:
+        return "health_flags::healthy" in httpx.get(url, trust_env=False).text
+    except httpx.HTTPError:
+        return False
