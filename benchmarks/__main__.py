@@ -9,14 +9,16 @@ import json
 import signal
 import sys
 import time
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from benchmarks import report
+from benchmarks import events, report, upkeep
 from benchmarks.cases import Callers, Case, Runner, callers, cases, joins, once
 from benchmarks.data import STUDENTS
+from benchmarks.events import Events
 from benchmarks.figures import Figure, Slice, Slices, Target, figure, targets
 from benchmarks.load import Load, LoadFailed, Result, http1
 from benchmarks.meter import Meter, memory
@@ -27,7 +29,7 @@ from sandbox.process import SandboxError
 DIRECTORY = Path(".bench")
 WARM_UP = 0.4
 RUSH = 256
-RUSH_ROUNDS = 2
+RUSH_ROUNDS = CROWD_ROUNDS = UPKEEP_ROUNDS = 2
 STARTS = 3
 
 
@@ -36,8 +38,7 @@ def main() -> int:
     begin = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ctrl-C does: with everything stopped
     try:
-        with Stage(DIRECTORY, arguments.rows, arguments.small_rows) as stage:
-            result = uvloop.run(_Bench(stage, arguments).run())
+        result = _measured(arguments)
     except (SandboxError, LoadFailed) as error:
         print(error, file=sys.stderr)
         return 1
@@ -49,12 +50,26 @@ def main() -> int:
     return 0 if all(target["holds"] for target in result["targets"]) else 1
 
 
+def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Upkeep last, on a stage of its own."""
+    result: dict[str, Any] = {"memory": {}, "start": {}, "cases": [], "targets": []}
+    if not arguments.only or any(not each.startswith("upkeep") for each in arguments.only):
+        with Stage(DIRECTORY, arguments.rows, arguments.small_rows) as stage:
+            result = uvloop.run(_Bench(stage, arguments).run())
+    if _wanted("upkeep", arguments.only):
+        found = upkeep.measure(DIRECTORY, min(arguments.rounds, UPKEEP_ROUNDS))
+        result |= {"upkeep": found["upkeep"], "targets": result["targets"] + found["targets"]}
+    return result
+
+
 class _Bench:
     def __init__(self, stage: Stage, arguments: argparse.Namespace) -> None:
         self._stage = stage
         self._rounds, self._seconds, self._only = arguments.rounds, arguments.seconds, arguments.only
         self._slices: Slices = {}
         self._missing_rows: int | None = None
+        self._told: list[float] = []
+        self._events = Events(stage.webhook_secret, stage.stack.grpc_targets[0])
 
     async def run(self) -> dict[str, Any]:
         who = callers(self._stage)
@@ -65,6 +80,8 @@ class _Bench:
                     await self._round(case, number)
             if number < RUSH_ROUNDS and self._wanted("rush"):
                 await self._rush(who, number)
+            if number < CROWD_ROUNDS and self._wanted("crowd"):
+                self._told.append(await self._events.crowd(self._stage.data.new_class(), self._stage.data.url))
             print(f"round {number + 1} of {self._rounds}", file=sys.stderr)
         return {
             "memory": {"at rest": at_rest, "under load, at most": self._memory(peak=True)},
@@ -74,10 +91,10 @@ class _Bench:
         }
 
     def _targets(self) -> list[Target]:
-        return targets(self._slices, self._missing_rows)
+        return targets(self._slices, self._missing_rows, self._told)
 
     def _wanted(self, name: str) -> bool:
-        return not self._only or any(name.startswith(each) for each in self._only)
+        return _wanted(name, self._only)
 
     async def _round(self, case: Case, number: int) -> None:
         for in_flight in case.in_flight:
@@ -88,14 +105,22 @@ class _Bench:
                     self._slices.setdefault(key, []).append(await self._slice(runner, in_flight, case.warm_up))
                 except LoadFailed as failure:
                     raise LoadFailed(f"{case.name}, {in_flight} in flight, {runner.who}: {failure}") from None
+                if case.leaves_work:
+                    await asyncio.to_thread(events.finish, self._stage.data.url)
 
     async def _slice(self, runner: Runner, in_flight: int, warm_up: int) -> Slice:
         load = Load(runner.connect(in_flight), in_flight, runner.requests)
         await load.open()
         await load.run(WARM_UP, warm_up)
-        measured = await self._measure(load, runner.groups, self._seconds)
+        async with self._beside(runner.events_beside):
+            measured = await self._measure(load, runner.groups, self._seconds)
         load.close()
         return measured
+
+    def _beside(self, events_per_second: int) -> AbstractAsyncContextManager[None]:
+        if not events_per_second:
+            return nullcontext()
+        return self._events.stream(events_per_second, self._stage.data.new_class)
 
     async def _measure(self, load: Load, groups: tuple[str, ...], seconds: float = 1e9, total: int = 1 << 60) -> Slice:
         meter = Meter({name: pid for name, pid in self._stage.groups.items() if name in groups})
@@ -134,6 +159,10 @@ class _Bench:
             taken["server"].append(seconds_to_start(self._stage.server("start", f"{HOST}:{self._stage.port()}")))
             taken["peer"].append(seconds_to_start(self._stage.new_peer("start-peer", self._stage.port())))
         return {name: figure(every) for name, every in taken.items()}
+
+
+def _wanted(name: str, only: list[str] | None) -> bool:
+    return not only or any(name.startswith(each) for each in only)
 
 
 def _slice(result: Result, cpu: dict[str, float], own: float) -> Slice:

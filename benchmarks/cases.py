@@ -1,11 +1,12 @@
 """What is asked of whom: the cases, and for each target the way to it and the processes that pay for it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 from benchmarks import load
 from benchmarks.data import FEW, MANY, STUDENTS, Data
+from benchmarks.events import RATES, Events
 from benchmarks.stage import Stage
 from live_sessions.v1 import service_pb2 as rpc
 from sandbox.ports import HOST
@@ -25,6 +26,8 @@ class Runner:
     """With so many in flight."""
     requests: Requests
     groups: tuple[str, ...]
+    events_beside: int = 0
+    """Events of Daily's that come each second meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Case:
     """At most; for those that take long, or have no target."""
     warm_up: int = 1 << 30
     """Requests at most."""
+    leaves_work: bool = False
+    """Upkeep has to finish what the requests began, before anything else is measured."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,26 @@ def cases(stage: Stage, who: Callers) -> list[Case]:
         Case("list-1000-rest", (1, 16), _rest(stage, lambda: _list(data, MANY))),
         Case("list-1000-rest", (256,), _rest(stage, lambda: _list(data, MANY)), rounds=2, warm_up=8),
         Case("create-rest", (1, 16, 256), _rest(stage, lambda: _create(who.instructor)), rounds=2),
+        Case(
+            "events-grpc",
+            (64, 256),
+            (
+                _events(stage, server),
+                _grpc("bare", stage.bare_target, "GetLiveSession", _name(data), "bare"),
+            ),
+            rounds=3,
+            leaves_work=True,
+        ),
+        Case(
+            "get-beside-events",
+            (64,),
+            tuple(
+                replace(_grpc(_beside(events), server, "GetLiveSession", _name(data), "server"), events_beside=events)
+                for events in (0, *RATES)
+            ),
+            rounds=3,
+            leaves_work=True,
+        ),
         _growth(stage, "get", 64, "GetLiveSession", _name, _get),
         _growth(stage, "list-10", 64, "GetInstructorLiveSessions", _few, lambda data: _list(data, FEW)),
         _growth(stage, "list-1000", 16, "GetInstructorLiveSessions", _many, lambda data: _list(data, MANY)),
@@ -109,6 +134,15 @@ def _growth(
 def _grpc(who: str, target: str, method: str, requests: Requests, group: str) -> Runner:
     groups = (group,) if group == "bare" else (group, "postgres")
     return Runner(who, lambda in_flight: load.grpc(target, SERVICE + method, in_flight), requests, groups)
+
+
+def _events(stage: Stage, target: str) -> Runner:
+    events = Events(stage.webhook_secret, target)
+    return Runner("ours", events.connect, events.of_classes(stage.data.new_class).__next__, ("server", "postgres"))
+
+
+def _beside(events: int) -> str:
+    return f"ours, {events:,} events/s beside" if events else "ours"
 
 
 # Messages: field 1 is a string in each of them.

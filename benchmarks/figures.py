@@ -129,11 +129,23 @@ LIMITS: list[tuple[str, int, str, Value, str, str, float, bool]] = [
             (busy, "CPU with PostgreSQL", whole_cpu),
         )
     ),
+    *(
+        ("get-beside-events", 64, "p99", p99, f"ours, {events:,} events/s beside", "ours", 1.3, False)
+        for events in (500, 2000)
+    ),
 ]
 
 
-def targets(slices: Slices, missing_rows: int | None) -> list[Target]:
-    """Of the cases that ran. `missing_rows`: how many of the rush's students were left out."""
+# case, in flight, of whom, what, limit, whether it is a floor
+BOUNDS: list[tuple[str, int, str, str, Value, float, bool]] = [
+    ("events-grpc", 64, "ours", "accepted/s", rps, 2000, True),
+    ("events-grpc", 64, "ours", "p99 ms", p99, 100, False),
+]
+
+
+def targets(slices: Slices, missing_rows: int | None, told: list[float]) -> list[Target]:
+    """Of the cases that ran. `missing_rows`: how many of the rush's students were left out; `told`: the seconds until
+    a crowd's joins were."""
     found = [
         Target(
             f"{case}, {n} in flight: {what}, {ours} / {other}", ratio(slices, case, n, value, ours, other), limit, floor
@@ -141,6 +153,13 @@ def targets(slices: Slices, missing_rows: int | None) -> list[Target]:
         for case, n, what, value, ours, other, limit, floor in LIMITS
         if (case, n, ours) in slices
     ]
+    found += [
+        Target(f"{case}, {n} in flight: {what}", figure(map(value, slices[case, n, who])), limit, floor)
+        for case, n, who, what, value, limit, floor in BOUNDS
+        if (case, n, who) in slices
+    ]
+    if told:
+        found.append(Target("crowd: s until 10,000 joins of one class are told", figure(told), 30))
     if missing_rows is not None:
         found.append(Target("rush: students without their row", figure([missing_rows]), 0))
     failed = sum(each.failed for (_, _, who), every in slices.items() if who.startswith("ours") for each in every)

@@ -43,6 +43,8 @@ class Result:
 
 
 Connect = Callable[["Load", int], Awaitable["_Connection"]]
+Headers = Callable[[bytes], bytes]
+"""What goes with a message beside the headers of every call, each made by `header`."""
 
 
 class Load:
@@ -164,9 +166,10 @@ class _Http1(_Connection):
 class _Grpc(_Connection):
     """Many calls at once. A call went well when a message came before the end of its stream: an error has none."""
 
-    def __init__(self, load: Load, slots: int, authority: str, method: str) -> None:
+    def __init__(self, load: Load, slots: int, authority: str, method: str, headers: Headers) -> None:
         super().__init__(load)
         self.slots = slots
+        self._headers = headers
         self._stream = 1
         self._open: dict[int, float] = {}
         self._messages: set[int] = set()
@@ -193,7 +196,7 @@ class _Grpc(_Connection):
             return b""
         stream = self._stream
         self._stream += 2
-        headers = _frame(HEADERS, END_HEADERS, stream, self._header_block)
+        headers = _frame(HEADERS, END_HEADERS, stream, self._header_block + self._headers(message))
         # The first call has put its headers into the connection's table; the others point there.
         self._header_block = b"\x83\x86\xc2\xc1\xc0\xbf\xbe"
         self._open[stream] = time.perf_counter()
@@ -238,17 +241,22 @@ def http1(host: str, port: int) -> Connect:
     return connect
 
 
-def grpc(target: str, method: str, in_flight: int) -> Connect:
+def grpc(target: str, method: str, in_flight: int, headers: Headers = lambda _: b"") -> Connect:
     host, _, port = target.rpartition(":")
     each = -(-in_flight // GRPC_CONNECTIONS)
 
     async def connect(load: Load, missing: int) -> _Connection:
-        loop = asyncio.get_running_loop()
-        return (await loop.create_connection(lambda: _Grpc(load, min(each, missing), target, method), host, int(port)))[
-            1
-        ]
+        def new() -> _Grpc:
+            return _Grpc(load, min(each, missing), target, method, headers)
+
+        return (await asyncio.get_running_loop().create_connection(new, host, int(port)))[1]
 
     return connect
+
+
+def header(name: str, value: str) -> bytes:
+    """HPACK: one that is another with every request."""
+    return b"\x00" + _string(name) + _string(value)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

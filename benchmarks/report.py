@@ -31,7 +31,9 @@ def circumstances(rows: int, rounds: int, seconds: float) -> dict[str, Any]:
 def text(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     head = f"{result['date']}; {result['machine']}; {result['rows']:,} sessions; {result['rounds']} rounds\n{versions}"
-    parts = [head, _targets(result["targets"]), _cases(result["cases"]), _rest(result)]
+    parts = [head, _targets(result["targets"])]
+    parts += [_cases(result["cases"]), _rest(result)] if result["cases"] else []
+    parts += [_upkeep(result["upkeep"])] if "upkeep" in result else []
     return "\n\n".join(parts)
 
 
@@ -57,6 +59,12 @@ def _cases(cases: list[dict[str, Any]]) -> str:
         for each in cases
     ]
     return _table(head, rows)
+
+
+def _upkeep(costs: list[dict[str, Any]]) -> str:
+    head = ["upkeep of live classes", "requests to Daily a minute", "refused", "server CPU ms/s", "PostgreSQL CPU ms/s"]
+    what = ("requests", "refused", "server", "postgres")
+    return _table(head, [[cost["classes"], *(_figure(cost[name]) for name in what)] for cost in costs])
 
 
 def _rest(result: dict[str, Any]) -> str:

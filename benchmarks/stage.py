@@ -98,6 +98,10 @@ class Stage:
             "small-peer": self.small_peer.pid,
         }
 
+    @property
+    def webhook_secret(self) -> str:
+        return self.stack.environment["LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"]
+
     def add(self, process: Process) -> Process:
         self._cleanup.callback(process.stop)
         process.start()

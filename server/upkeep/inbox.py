@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 INTERVAL = 0.2
 """Seconds between looks at the inbox when nothing was due in it."""
 REST = 0.1
-"""Seconds after a batch unless more than one waits: the more events it has, the less each of them costs."""
-EVENTS = 200
+"""Seconds after a batch, at the most: the more events the next one has, the less each of them costs."""
+EVENTS = 500
 """That one transaction applies at the most."""
 READ_AT_ONCE = 20
 """Events that are read in one turn of the loop."""
@@ -64,7 +64,7 @@ async def _repeat(service: Service, news: asyncio.Event, round: Callable[[Servic
         except Exception:
             logger.exception("the inbox waits")
         took = time.monotonic() - began
-        await asyncio.sleep(took if more else max(took, REST))
+        await asyncio.sleep(min(took, REST) if more else REST)
         if not more:
             await _come(news)
 
