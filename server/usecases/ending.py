@@ -116,8 +116,8 @@ async def settle(tx: Transaction, recording: Recording, at_daily: RecordingAtDai
 
 
 async def close(service: Service, session: Session) -> None:
-    """Removes the room of a session that has ended, with nobody and nothing left in it, whatever we were told of it. The
-    removal itself is not known to put anybody out: the door is locked, who is inside is put out, what somebody
+    """Removes the room of a session that has ended, with nobody and nothing left in it, whatever we were told. Its
+    removal is not known to put anybody out: the door is locked, who is inside is put out, what somebody
     recorded there is stopped, and then the room goes."""
     if session.room_deleted_at is not None:
         return
