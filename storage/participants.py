@@ -56,13 +56,18 @@ PAGE_AFTER = PAGE.where(
 
 # Who is in the room without a token of ours is a participant all the same.
 RECOGNISE = text("""
-INSERT INTO participants (session_id, user_id, daily_user_id, role)
-SELECT :session_id, stay.user_id, stay.user_id, stay.role
-FROM unnest(CAST(:users AS text[]), CAST(:roles AS text[])) AS stay (user_id, role)
+INSERT INTO participants (session_id, user_id, daily_user_id, name, role)
+SELECT :session_id, stay.user_id, stay.user_id, stay.name, stay.role
+FROM unnest(CAST(:users AS text[]), CAST(:names AS text[]), CAST(:roles AS text[])) AS stay (user_id, name, role)
 WHERE NOT EXISTS (
     SELECT FROM participants WHERE session_id = :session_id AND participants.daily_user_id = stay.user_id
 )
 ON CONFLICT DO NOTHING
+""")
+CALL_BY_NAME = text("""
+UPDATE participants SET name = stay.name
+FROM unnest(CAST(:users AS text[]), CAST(:names AS text[])) AS stay (user_id, name)
+WHERE session_id = :session_id AND daily_user_id = stay.user_id AND participants.name IS NULL AND stay.name IS NOT NULL
 """)
 STAY = """
 SELECT id, :session_id, user_id, joined_at, left_at FROM unnest(
@@ -113,8 +118,12 @@ class Participants:
     async def _write(self, statement: object, session_id: UUID, stays: Iterable[Connection]) -> None:
         merged = _merged(stays)
         roles = {stay.daily_user_id: Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for stay in merged}
-        values: dict[str, object] = {"session_id": session_id, "users": list(roles), "roles": list(roles.values())}
-        await self._connection.execute(RECOGNISE, values)
+        names = {stay.daily_user_id: stay.user_name for stay in merged}
+        people = {"users": list(roles), "names": list(names.values()), "roles": list(roles.values())}
+        values: dict[str, object] = {"session_id": session_id}
+        await self._connection.execute(RECOGNISE, values | people)
+        if any(names.values()):
+            await self._connection.execute(CALL_BY_NAME, values | people)
         values |= {
             "ids": [stay.id for stay in merged],
             "users": [stay.daily_user_id for stay in merged],
@@ -149,5 +158,6 @@ def _merged(stays: Iterable[Connection]) -> Sequence[Connection]:
             known.joined_at or stay.joined_at,
             known.left_at or stay.left_at,
             known.is_owner or stay.is_owner,
+            known.user_name or stay.user_name,
         )
     return sorted(merged.values(), key=lambda stay: (stay.daily_user_id, stay.id))

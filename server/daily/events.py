@@ -33,6 +33,7 @@ MAX_BODY = 1 << 20
 MAX_TYPE = 128
 MAX_REASON = 500
 PING = {"test": "test"}
+SOUND, PICTURE = ("audio", "screenAudio"), ("video", "screenVideo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,13 @@ class Joined:
     is_owner: bool
     can_send: frozenset[str] | bool | None
     """All, nothing, or these of Daily's media (`video`, `audio`, `screenVideo`, …); None when Daily does not say."""
+
+    def may_send(self, *, mic_allowed: bool, camera_allowed: bool) -> bool:
+        """Whether they joined with exactly these permissions."""
+        if self.can_send is None or isinstance(self.can_send, bool):
+            return self.can_send is (mic_allowed if mic_allowed == camera_allowed else None)
+        sound, picture = [word in self.can_send for word in SOUND], [word in self.can_send for word in PICTURE]
+        return sound == [mic_allowed] * len(SOUND) and picture == [camera_allowed] * len(PICTURE)
 
 
 @dataclass(frozen=True, slots=True)

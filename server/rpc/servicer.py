@@ -2,15 +2,17 @@
 
 from typing import Any
 
+from google.api.httpbody_pb2 import HttpBody
 from grpc.aio import ServicerContext
 
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer
 from server.caller import caller
-from server.rpc import convert, paging
-from server.usecases import participants, recordings, room_events, sessions
+from server.rpc import convert, paging, spreadsheet
+from server.usecases import moderation, participants, recordings, report, room_events, sessions
 from server.usecases.service import Service
+from storage.model import Of
 
 Context = ServicerContext[Any, Any]
 
@@ -33,6 +35,11 @@ class Servicer(LiveSessionsServicer):
     async def DeleteLiveSession(self, request: rpc.DeleteLiveSessionRequest, context: Context) -> pb.LiveSession:
         name = convert.session_name(request.session_name)
         return convert.session(await sessions.delete(self._service, caller(), name))
+
+    async def UpdateLiveSession(self, request: rpc.UpdateLiveSessionRequest, context: Context) -> pb.LiveSession:
+        name = convert.session_name(request.session_name)
+        changes = convert.session_changes(request, self._max_participants)
+        return convert.session(await sessions.update(self._service, caller(), name, changes))
 
     async def StartSessionRecording(
         self, request: rpc.StartSessionRecordingRequest, context: Context
@@ -63,9 +70,19 @@ class Servicer(LiveSessionsServicer):
         self, request: rpc.GetInstructorLiveSessionsRequest, context: Context
     ) -> rpc.GetInstructorLiveSessionsResponse:
         instructor = convert.instructor_id(request.instructor_id)
-        page = paging.page(request, scope=instructor)
-        found = await sessions.of_instructor(self._service, instructor, page.limit, page.after)
-        return convert.sessions(*page.cut(found, lambda session: convert.time(session.starts_at)))
+        return await self._sessions(request, Of.INSTRUCTOR, instructor, rpc.GetInstructorLiveSessionsResponse())
+
+    async def GetCourseLiveSessions(
+        self, request: rpc.GetCourseLiveSessionsRequest, context: Context
+    ) -> rpc.GetCourseLiveSessionsResponse:
+        course = convert.course_id(request.course_id)
+        return await self._sessions(request, Of.COURSE, course, rpc.GetCourseLiveSessionsResponse())
+
+    async def _sessions(self, request: Any, of: Of, id: str, answer: convert.L) -> convert.L:
+        status = convert.status(request.status)
+        page = paging.page(request, scope=id if status is None else f"{status} {id}")
+        found = await sessions.list_of(self._service, of, id, status, page.limit, page.after)
+        return convert.sessions(answer, *page.cut(found, lambda session: convert.time(session.starts_at)))
 
     async def ListSessionParticipants(
         self, request: rpc.ListSessionParticipantsRequest, context: Context
@@ -82,6 +99,46 @@ class Servicer(LiveSessionsServicer):
         name = convert.session_name(request.session_name)
         found = await recordings.of_session(self._service, caller(), name)
         return rpc.ListSessionRecordingsResponse(recordings=map(convert.recording, found))
+
+    async def UpdateSessionParticipant(
+        self, request: rpc.UpdateSessionParticipantRequest, context: Context
+    ) -> pb.SessionParticipant:
+        name, user = convert.session_name(request.session_name), convert.user_id(request.user_id)
+        mic, camera = convert.permissions(request)
+        return convert.participant(await moderation.permit(self._service, caller(), name, user, mic, camera))
+
+    async def MuteSessionParticipants(
+        self, request: rpc.MuteSessionParticipantsRequest, context: Context
+    ) -> rpc.MuteSessionParticipantsResponse:
+        name = convert.session_name(request.session_name)
+        muted = await moderation.mute(self._service, caller(), name)
+        return rpc.MuteSessionParticipantsResponse(participants=map(convert.participant, muted))
+
+    async def RemoveSessionParticipant(
+        self, request: rpc.RemoveSessionParticipantRequest, context: Context
+    ) -> pb.SessionParticipant:
+        name, user = convert.session_name(request.session_name), convert.user_id(request.user_id)
+        return convert.participant(await moderation.remove(self._service, caller(), name, user))
+
+    async def ReadmitSessionParticipant(
+        self, request: rpc.ReadmitSessionParticipantRequest, context: Context
+    ) -> pb.SessionParticipant:
+        name, user = convert.session_name(request.session_name), convert.user_id(request.user_id)
+        return convert.participant(await moderation.readmit(self._service, caller(), name, user))
+
+    async def GetSessionAttendance(
+        self, request: rpc.GetSessionAttendanceRequest, context: Context
+    ) -> rpc.GetSessionAttendanceResponse:
+        name = convert.session_name(request.session_name)
+        page = paging.page(request, scope=name)
+        found = await report.attendance(self._service, caller(), name, page.limit, page.after)
+        rows, token = page.cut(found, lambda attendance: attendance.created_at)
+        return rpc.GetSessionAttendanceResponse(attendance=map(convert.attendance, rows), next_page_token=token)
+
+    async def ExportSessionAttendance(self, request: rpc.ExportSessionAttendanceRequest, context: Context) -> HttpBody:
+        name = convert.session_name(request.session_name)
+        table = await spreadsheet.attendance(report.all_attendance(self._service, caller(), name))
+        return HttpBody(content_type=spreadsheet.CONTENT_TYPE, data=table)
 
     async def ReceiveDailyWebhook(
         self, request: rpc.ReceiveDailyWebhookRequest, context: Context

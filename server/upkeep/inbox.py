@@ -15,6 +15,7 @@ from server.usecases import room_events, rules
 from server.usecases.service import Service
 from storage.errors import StorageError
 from storage.model import Event
+from storage.queue import Line
 from storage.store import Transaction
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ async def _apply_due(service: Service) -> bool:
             return await _apply(service, room_name)
 
     applied = await asyncio.gather(*map(apply, rooms), return_exceptions=True)
+    service.due[Line.MODERATIONS].set()
     for problem in applied:
         if isinstance(problem, BaseException):
             logger.error("a room's events wait", exc_info=problem)

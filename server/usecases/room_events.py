@@ -17,7 +17,7 @@ from server.daily.events import (
     RecordingStarted,
 )
 from server.errors import InvalidArgument, Unauthenticated
-from server.usecases import ending
+from server.usecases import ending, moderation
 from server.usecases.recordings import OVERDUE
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
@@ -61,6 +61,7 @@ async def apply(
         await come_alive(tx, session, lifetimes)
     if stays:
         await tx.participants.told(session.id, stays)
+        await moderation.who_came(tx, session, [event for event in events if isinstance(event, Joined)])
     for meeting in meetings:
         await _meeting(tx, session, meeting)
     if any(isinstance(event, Left | MeetingEnded) for event in events):
@@ -94,8 +95,10 @@ async def perhaps_empty(tx: Transaction, session: Session, lifetimes: Lifetimes)
 def _stay(event: Joined | Left) -> Connection:
     if isinstance(event, Joined):
         stay = event.stay
-        return Connection(stay.connection_id, stay.user_id, stay.joined_at, None, event.is_owner)
-    return Connection(event.connection_id, event.user_id, event.joined_at, event.left_at, event.is_owner)
+        return Connection(stay.connection_id, stay.user_id, stay.joined_at, None, event.is_owner, stay.user_name)
+    return Connection(
+        event.connection_id, event.user_id, event.joined_at, event.left_at, event.is_owner, event.user_name
+    )
 
 
 async def _meeting(tx: Transaction, session: Session, event: MeetingStarted | MeetingEnded) -> None:
