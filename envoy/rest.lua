@@ -1,144 +1,149 @@
 -- What the documented REST API has and gRPC's JSON has not: 201, top-level arrays, `"endsAt":null`, times with three
--- digits, the shapes of errors, strict types. It runs before the transcoder on requests and after it on answers.
---
--- There is no JSON library here, and none is needed. The transcoder prints fields in a fixed order without spaces, and
--- inside a JSON string every quote is escaped: a pattern with an unescaped `":"` can only match a real key.
+-- digits, the shapes of errors, strict types, HEAD. It runs before the transcoder on requests and after it on answers.
+-- There, a pattern with an unescaped `":"` can only match a real key: the transcoder prints fields in a fixed order
+-- without spaces, and inside a JSON string every quote is escaped.
 
-local METADATA = "live_sessions"  -- what a request leaves for its answer and for the access log
+local METADATA = "live_sessions"  -- what a request leaves for its answer, for local_reply_config and the access log
+local BAD_REQUEST = {[":status"] = "400"}  -- local_reply_config makes it JSON
 
 -- By gRPC code: the HTTP status and the body; %s is the message, quoted.
 local ERRORS = {
-  [1] = {"499", '{"error":"Client Closed Request","message":%s}'},
-  [2] = {"500", '{"error":"Internal Server Error","message":"The request failed"}'},  -- grpc.aio's text names exceptions
+  [2] = {"500", '{"error":"Internal Server Error","message":"The request failed"}'},  -- and for all that are not here
   [3] = {"400", '{"error":%s}'},
   [4] = {"504", '{"error":"Gateway Timeout","message":%s}'},
   [5] = {"404", '{"message":%s}'},
-  [6] = {"409", '{"error":"Conflict","message":%s}'},
   [7] = {"403", '{"message":%s}'},
   [8] = {"429", '{"error":"Too Many Requests","message":%s}'},
   [9] = {"400", '{"message":%s}'},
-  [10] = {"409", '{"error":"Conflict","message":%s}'},
-  [11] = {"400", '{"error":"Bad Request","message":%s}'},
-  [12] = {"501", '{"error":"Not Implemented","message":%s}'},
   [13] = {"500", '{"error":%s}'},
   [14] = {"500", '{"error":%s}'},
-  [15] = {"500", '{"error":"Internal Server Error","message":%s}'},
   [16] = {"401", '{"error":"Unauthorized","message":%s}'},
 }
 local SESSION_NOT_FOUND = {"500", "%s"}  -- GET /sessions/{session_name} answers a bare string, as documented
 
+-- The transcoder refuses parameters of unknown names only, and would let `?session_name=` replace the name in the path.
 local QUERY_PARAMETERS = {page_size = true, pageSize = true, page_token = true, pageToken = true}
 
--- How the values of POST /sessions must begin; the transcoder would take "yes" for true and "12" for 12.
--- With `%f[%D]` a number ends in one place only: trying each split of 60,000 zeros would take most of a minute.
-local FIELDS = {
-  {"courseId", '^"', "courseId must be a string"},
-  {"startsAt", '^"%d%d%d%d%-%d%d%-%d%dT[%d:.]+[Z+-][%d:]*"', "startsAt must be an ISO 8601 date string"},
-  {"recordingEnabled", "^[tf]", "recordingEnabled must be a boolean"},
-  {"maxParticipants", "^[%d-]", "maxParticipants must be a number"},
-  {"maxParticipants", "^%-?%d+%f[%D]%.?0*%s*[,}]", "maxParticipants must be a whole number"},
+-- What the servers read, or HTTP itself needs. Nothing else reaches them, whatever its name and bytes.
+local HEADERS = {
+  [":authority"] = true, [":method"] = true, [":path"] = true, [":scheme"] = true, ["content-length"] = true,
+  ["content-type"] = true, ["transfer-encoding"] = true, authorization = true, ["idempotency-key"] = true,
+  traceparent = true, tracestate = true, ["x-forwarded-proto"] = true, ["x-request-id"] = true,
+  ["x-webhook-signature"] = true, ["x-webhook-timestamp"] = true,
 }
 
--- What the transcoder takes for JSON and is none: single quotes, names without quotes, a comma too many, `5.`. Strings
--- are one quote each here.
-local NOT_JSON = {"'", "[%w_$]%s*:", ",%s*[%]},]", "[%[{]%s*,", "%d%.%D"}
-
-local function snake_case(name)
-  return (name:gsub("%u", function(letter) return "_" .. letter:lower() end))
+local function quote(text)
+  return '"' .. text:gsub('[%c"\\]', function(char) return ("\\u%04x"):format(char:byte()) end) .. '"'
 end
 
--- Whether a value of this name, at any depth, is neither null nor begins as it must.
-local function has_bad_value(text, name, pattern)
-  for start in text:gmatch('"' .. name .. '"%s*:%s*()') do
-    if not text:find("^null", start) and not text:find(pattern, start) then return true end
-  end
-  return false
+-- A date-time with its offset, as ISO 8601 and JavaScript's Date know it, printed as protobuf reads it: in UTC, with
+-- milliseconds. Nil for anything else.
+local function timestamp(text)
+  local sign, year, month, day, hour, minute, rest = text:match("^([+-]?)(%d+)%-(%d%d)%-(%d%d)[Tt](%d%d):(%d%d)(.+)$")
+  if not sign or #year ~= (sign == "" and 4 or 6) or sign .. year == "-000000" then return end
+  local second, fraction, zone = rest:match("^:(%d%d)%.(%d+)(.+)$")
+  if not second then second, zone = rest:match("^:(%d%d)(.+)$") end
+  second, fraction = second or "00", fraction or "0"
+  local side, hours, minutes = (zone or rest):gsub("^[Zz]$", "+00:00"):match("^([+-])(%d%d):?(%d%d)$")
+  if not side or hours > "23" or minutes > "59" or minute > "59" or second > "59" or hour > "24" then return end
+  if hour == "24" and (minute .. second .. fraction):find("[1-9]") then return end
+  local early = month < "03" and 1 or 0  -- in January and February; years are counted from March
+  local years, months = tonumber(sign .. year) - early, month - 3 + 12 * early
+  local days = years * 365 + math.floor(years / 4) - math.floor(years / 100) + math.floor(years / 400)
+    + math.floor((153 * months + 2) / 5) + day - 719469
+  if os.date("!%m%d", days * 86400) ~= month .. day then return end  -- there is no such day
+  local seconds = days * 86400 + hour * 3600 + minute * 60 + second - (side .. 1) * (hours * 3600 + minutes * 60)
+  seconds = math.max(-30610224000, math.min(seconds, 253402300799))  -- years 1000 to 9999: the server takes fewer
+  return '"' .. os.date("!%Y-%m-%dT%H:%M:%S.", seconds) .. (fraction .. "00"):sub(1, 3) .. 'Z"'
 end
 
--- For a backslash, what it escapes, and up to four hex digits behind that: a letter of a name, or nothing.
-local function unescape(escaped, digits)
-  if escaped ~= "u" then return digits end
-  local code = tonumber(digits, 16) or 0
-  return code < 128 and string.char(code):match("[%w_]") or ""
+local function whole_number(number)
+  if number % 1 ~= 0 then return nil, "maxParticipants must be a whole number" end
+  return ("%d"):format(math.max(-1, math.min(number, 2147483647)))  -- an int32: the server takes fewer
 end
 
-local function is_json(text)
-  local bare = text:gsub('"[^"]*"', '"')
-  for _, pattern in ipairs(NOT_JSON) do
-    if bare:find(pattern) then return false end
-  end
-  return true
-end
+-- The values of POST /sessions: their type, what is said of others, and how the transcoder reads them, which would take
+-- "yes" for true and "12" for 12.
+local FIELDS = {
+  {"courseId", "string", "courseId must be a string", quote},
+  {"startsAt", "string", "startsAt must be an ISO 8601 date string", timestamp},
+  {"recordingEnabled", "boolean", "recordingEnabled must be a boolean", tostring},
+  {"maxParticipants", "number", "maxParticipants must be a number", whole_number},
+}
 
--- What is wrong with the types in a create request; nil if nothing.
-local function type_error(text)
+-- A create request of these values alone, or nil and what is wrong with them. With the request, what to say if the
+-- transcoder refuses the body as it came: the text names a field that has no value and is not null. That is an array,
+-- an object or an endless text; or it stands inside another object and decides nothing.
+local function create_request(values, text)
+  local parts, suspect = {}, nil
   for _, field in ipairs(FIELDS) do
-    local name, pattern, message = unpack(field)
-    if has_bad_value(text, name, pattern) or has_bad_value(text, snake_case(name), pattern) then return message end
+    local name, kind, message, print = unpack(field)
+    local value, printed, why = values[name], nil, nil
+    if value == nil then
+      local spelled = name:gsub("%u", function(letter) return "_?[" .. letter .. letter:lower() .. "]" end)
+      if text:find('"' .. spelled .. '"%s*:%s*[^%sn]') then suspect = suspect or message end
+    else
+      if type(value) == kind then printed, why = print(value) end
+      if not printed then return nil, why or message end
+      parts[#parts + 1] = ('"%s":%s'):format(name, printed)
+    end
   end
+  return "{" .. table.concat(parts, ",") .. "}", suspect
 end
 
--- protobuf takes nothing else for text; the server would fail before any code of ours has seen the request.
-local function is_utf8(text)
-  local rest = text
-    :gsub("[\194-\223][\128-\191]", " ")
-    :gsub("\224[\160-\191][\128-\191]", " ")
-    :gsub("\237[\128-\159][\128-\191]", " ")
-    :gsub("[\225-\236\238\239][\128-\191][\128-\191]", " ")
-    :gsub("\240[\144-\191][\128-\191][\128-\191]", " ")
-    :gsub("\244[\128-\143][\128-\191][\128-\191]", " ")
-    :gsub("[\241-\243][\128-\191][\128-\191][\128-\191]", " ")
-  return not rest:find("[\128-\255]")
-end
-
-local function percent_decode(text)
-  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
-end
-
--- A query parameter that the API does not have. The transcoder refuses unknown fields only, and would let
--- `?session_name=` replace the name in the path.
-local function unknown_parameter(query)
-  for name in query:gmatch("[?&]([^=&]+)") do
-    if not QUERY_PARAMETERS[name] then return name end
+-- What gRPC cannot carry in a value becomes a space, which no token and no key may have.
+local function keep_known(headers)
+  local removed, replaced = {}, {}
+  for name, value in pairs(headers) do
+    if not HEADERS[name] then
+      removed[#removed + 1] = name
+    elseif value:find("[^ -~]") and name ~= ":path" then
+      replaced[name] = value:gsub("[^ -~]", " ")
+    end
   end
+  for _, name in ipairs(removed) do headers:remove(name) end
+  for name, value in pairs(replaced) do headers:replace(name, value) end
 end
 
-local function refuse(handle, message)
-  handle:respond({[":status"] = "400"}, message)  -- local_reply_config makes it JSON
+local function create(handle)
+  local body = handle:body()
+  if not body then return end
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local values = metadata:get("envoy.filters.http.json_to_metadata") or {}
+  if values.malformed then return handle:respond(BAD_REQUEST, "The body is not JSON.") end
+  local request, message = create_request(values, body:getBytes(0, body:length()))
+  if message then metadata:set(METADATA, "error", message) end
+  if not request then return handle:respond(BAD_REQUEST, message) end
+  if not message then body:setBytes(request) end
 end
 
 function envoy_on_request(handle)
+  local route = handle:streamInfo():routeName()  -- of the path that the caller sent
+  if route == "" then return end
   local headers = handle:headers()
-  local target = headers:get(":path") or ""  -- CONNECT has none
-  local path, query = target:match("^([^?]*)(.*)$")
-  if (headers:get("content-type") or ""):find("^application/grpc") then
-    headers:replace("content-type", "application/json")  -- gRPC has a listener of its own; here it would pass untranscoded
-  end
-  if target:find("[%%\128-\255]") and not is_utf8(percent_decode(target)) then
-    return refuse(handle, "The path is not UTF-8.")
+  keep_known(headers)
+  local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")  -- CONNECT has none
+  local metadata = handle:streamInfo():dynamicMetadata()
+  if headers:get(":method") == "HEAD" then
+    headers:replace(":method", "GET")
+    metadata:set(METADATA, "head", true)
   end
   if query ~= "" then
-    local unknown = unknown_parameter(query)
-    if unknown then return refuse(handle, "There is no query parameter " .. unknown .. ".") end
-    local metadata = handle:streamInfo():dynamicMetadata()
-    metadata:set(METADATA, "path", path)
-    metadata:set(METADATA, "page_size", query:match("[?&]page_?[sS]ize=([%w%%]+)") or "")
-  end
-  if path:find("^/sessions/?$") and headers:get(":method") == "POST" then
-    local body = handle:body()
-    local json = body and body:getBytes(0, body:length()) or ""
-    local text = json:gsub("\\(.)(%x?%x?%x?%x?)", unescape)  -- now every quote begins or ends a string
-    if not is_json(text) then return refuse(handle, "The body is not JSON.") end
-    local message = type_error(text)
-    if message then
-      handle:streamInfo():dynamicMetadata():set(METADATA, "type_error", true)  -- local_reply_config: `error` is the text
-      refuse(handle, message)
+    for name in query:gmatch("[?&]([^=&]+)") do
+      if not QUERY_PARAMETERS[name] then
+        return handle:respond(BAD_REQUEST, "There is no query parameter " .. name .. ".")
+      end
     end
+    metadata:set(METADATA, "path", path)
+    metadata:set(METADATA, "page_size", query:match(".*[?&]page_?[sS]ize=([%w%%]+)") or "")
   end
+  if route == "sessions" then return create(handle) end
+  local body = route ~= "webhook" and handle:body()
+  if body then body:setBytes("") end  -- nobody reads it
 end
 
--- Times with three digits, and null where a session has not ended. It looks for plain text only, which is compiled: patterns
--- would cost a list of a thousand sessions 4 ms.
+-- Times with three digits, and null where a session has not ended. It looks for plain text only, which is compiled:
+-- patterns would cost a list of a thousand sessions 4 ms.
 local function complete(json)
   local parts, from = {}, 1
   local key, time = json:find('At":"', 1, true)
@@ -160,64 +165,54 @@ local function complete(json)
   return table.concat(parts)
 end
 
--- The array alone, and the token of the next page, of an answer that is a list; else nil.
-local function unwrap(json)
-  local list, token = json:match('^{"%a+":(%[.*%]),"nextPageToken":"(.*)"}$')
-  return list or json:match('^{"%a+":(%[.*%])}$'), token
-end
-
--- The request's own path and page size with this token, which the server made of URL-safe characters.
-local function next_link(request, token)
-  token = token:gsub("[^%w._~-]", function(byte) return ("%%%02X"):format(byte:byte()) end)
-  return ('<%s?page_size=%s&page_token=%s>; rel="next"'):format(request.path, request.page_size, token)
-end
-
-local function answer(handle)
-  local body = handle:body(true)
-  local json = body:getBytes(0, body:length())
-  local list, token = unwrap(json)
-  if token and token ~= "" then
-    local request = handle:streamInfo():dynamicMetadata():get(METADATA)
-    if request then handle:headers():add("link", next_link(request, token)) end
-  end
-  local rewritten = complete(list or json)
-  if rewritten ~= json then body:setBytes(rewritten) end
-end
-
-local function quote(text)
-  return '"' .. text:gsub('[%c"\\]', function(char) return ("\\u%04x"):format(char:byte()) end) .. '"'
-end
-
--- The code and the quoted message of an error. The transcoder prints no body when it does not know the type of a
--- detail; the headers have both then. Nil for what Envoy says itself, which has its shape already.
-local function parse_error(json, headers)
+local function answer_error(handle, headers, json)
   local code, message = json:match('^{"code":(%d+),"message":(".-"),"details":%[')
-  if code then return tonumber(code), message end
-  code = tonumber(headers:get("grpc-status") or "")
-  return code, quote(percent_decode(headers:get("grpc-message") or ""))
-end
-
-local function answer_error(handle)
-  local route = handle:streamInfo():routeName()
-  local body = handle:body(true)
-  local json = body:getBytes(0, body:length())
-  local headers = handle:headers()  -- those from before body() are dead
-  local code, message = parse_error(json, headers)
-  if not code then return end
-  local error = code == 5 and route == "GetLiveSession" and SESSION_NOT_FOUND or ERRORS[code] or ERRORS[2]
-  local status, shape = unpack(error)
+  code, message = tonumber(code or 2), message or '""'
+  local error = code == 5 and handle:streamInfo():routeName() == "GetLiveSession" and SESSION_NOT_FOUND or ERRORS[code]
+  local status, shape = unpack(error or ERRORS[2])
   headers:replace(":status", status)
   headers:replace("content-type", "application/json")
   if code == 16 then headers:add("www-authenticate", "Bearer") end
   local delay = (code == 8 or code == 14) and json:match('"retryDelay":"([%d.]+)s"')
   if delay then headers:add("retry-after", tostring(math.ceil(tonumber(delay)))) end
   handle:streamInfo():dynamicMetadata():set(METADATA, "grpc_status", code)
-  body:setBytes(shape:format(message))
+  return shape:format(message)
+end
+
+-- What Envoy says itself has its shape already, but where it took the caller for a gRPC client.
+local function answer_own(headers, json, status)
+  local message = headers:get("grpc-message")
+  headers:remove("x-status")
+  headers:replace(":status", status)
+  if not message then return json end
+  headers:replace("content-type", "application/json")
+  return (message:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+-- Of a list the array alone; the next page has the request's own path and size, and a token of URL-safe characters.
+local function answer(handle, headers, json, request)
+  local list, token = json:match('^{"%a+":(%[.*%]),"nextPageToken":"([%w_-]*)"}$')
+  if request and token and token ~= "" then
+    local link = '<%s?page_size=%s&page_token=%s>; rel="next"'
+    headers:add("link", link:format(request.path, request.page_size, token))
+  end
+  if handle:streamInfo():routeName() == "CreateLiveSession" then headers:replace(":status", "201") end
+  return complete(list or json:match('^{"%a+":(%[.*%])}$') or json)
 end
 
 function envoy_on_response(handle)
-  local headers = handle:headers()
-  if headers:get(":status") ~= "200" then return answer_error(handle) end
-  if handle:streamInfo():routeName() == "CreateLiveSession" then headers:replace(":status", "201") end
-  answer(handle)
+  local request = handle:streamInfo():dynamicMetadata():get(METADATA)
+  local body = handle:body(true)
+  local json = body:getBytes(0, body:length())
+  local headers = handle:headers()  -- those from before body() are dead
+  local own = headers:get("x-status")
+  local rewritten = own and answer_own(headers, json, own)
+    or headers:get(":status") == "200" and answer(handle, headers, json, request)
+    or answer_error(handle, headers, json)
+  if request and request.head then
+    body:setBytes("")
+    headers:replace("content-length", tostring(#rewritten))
+  elseif rewritten ~= json then
+    body:setBytes(rewritten)
+  end
 end

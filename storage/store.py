@@ -27,8 +27,10 @@ from storage.sessions import Sessions
 POOL_SIZE = 6
 """Connections for transactions, and half as many for single statements. The hot statements have their own."""
 # A statement that takes longer than any call may take is a mistake; PostgreSQL ends it even when nobody waits any more.
-SESSION_OPTIONS = (
-    "-c timezone=UTC -c statement_timeout=10s -c lock_timeout=8s -c idle_in_transaction_session_timeout=15s"
+# SET, and not the startup parameter `options`, which PgBouncer refuses or ignores.
+SETTINGS = (
+    "SET timezone = 'UTC'; SET statement_timeout = '10s'; SET lock_timeout = '8s';"
+    " SET idle_in_transaction_session_timeout = '15s'"
 )
 # A host that has vanished is noticed within seconds, by connections that wait for it as by those that are kept.
 LIVENESS: dict[str, Any] = {
@@ -136,7 +138,15 @@ class Store:
         )
 
     async def _connect(self) -> _Connection:
-        return await _Connection.connect(self._database_url, options=SESSION_OPTIONS, **LIVENESS)
+        connection = await _Connection.connect(self._database_url, autocommit=True, **LIVENESS)
+        try:
+            async with asyncio.timeout(LIVENESS["connect_timeout"]):
+                await connection.execute(SETTINGS)
+            await connection.set_autocommit(False)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
     async def close(self) -> None:
         await self._hot.close()

@@ -76,6 +76,8 @@ def create(rest: Rest, body: str | bytes, **headers: str) -> httpx.Response:
         ({"maxParticipants": 0}, "maxParticipants must be between 1 and 100000"),
         ({"maxParticipants": -1}, "maxParticipants must be between 1 and 100000"),
         ({"maxParticipants": 100_001}, "maxParticipants must be between 1 and 100000"),
+        ({"maxParticipants": 2**31}, "maxParticipants must be between 1 and 100000"),
+        ({"maxParticipants": 10**40}, "maxParticipants must be between 1 and 100000"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(rest: Rest, changes: dict[str, Any], message: str) -> None:
@@ -94,27 +96,57 @@ def test_a_start_that_is_no_time_with_an_offset_is_refused(rest: Rest, starts_at
     "starts_at",
     [
         "2025-13-26T15:00:00Z",
+        "2025-00-26T15:00:00Z",
+        "2025-12-00T15:00:00Z",
         "2025-02-30T15:00:00Z",
+        "2025-02-29T15:00:00Z",
+        "2100-02-29T15:00:00Z",
+        "2025-04-31T15:00:00Z",
+        "2025-12-26T24:01:00Z",
+        "2025-12-26T24:00:00.001Z",
         "2025-12-26T25:00:00Z",
         "2025-12-26T15:60:00Z",
-        "2025-12-26T15:00Z",
+        "2025-12-26T15:00:60Z",
+        "2025-12-26T15Z",
+        "2025-12-26T15:00.5Z",
+        "2025-12-26T15:00:00.Z",
+        "2025-12-26T15:00:00,5Z",
+        "2025-12-26T15:00:0Z",
         "2025-12-26T15:00:00+25:00",
+        "2025-12-26T15:00:00+24:00",
+        "2025-12-26T15:00:00+01:60",
+        "2025-12-26T15:00:00+01",
+        "2025-12-26T15:00:00+1:00",
         "2025-12-26T15:00:00+02:00Z",
-        "2025-12-26T15:00:00.1234567891Z",
-        "0000-01-01T00:00:00Z",
+        "2025-12-26T15:00:00UTC",
+        "2025-12-26T15:00:00 Z",
+        "2025-12-26 15:00:00Z",
+        "2025-12T15:00:00Z",
+        "20251226T150000Z",
+        "2025-W52-5T15:00:00Z",
         "10000-01-01T00:00:00Z",
+        "-000000-01-01T00:00:00Z",
         " 2025-12-26T15:00:00Z",
+        "2025-12-26T15:00:00Z ",
         "2025-12-26T15:00:00Z\x00",
+        "2025-12-26T15:00:00Z\n",
         "٢٠٢٥-12-26T15:00:00Z",
+        "2025-12-26T15:00:00−01:00",
+        "2025-12-26T15:00:00." + "1" * 9000 + "Z",
     ],
 )
-def test_a_start_that_cannot_be_is_refused(rest: Rest, starts_at: str) -> None:
-    assert refused(rest.call("POST", "/sessions", ME, json=EXAMPLE | {"startsAt": starts_at})) == 400
+def test_a_start_that_cannot_be_is_refused_in_the_one_way(rest: Rest, starts_at: str) -> None:
+    answer = rest.call("POST", "/sessions", ME, json=EXAMPLE | {"startsAt": starts_at})
+    assert said(answer) == (400, {"error": NOT_A_DATE})
 
 
-@pytest.mark.parametrize(
-    "number", ["2147483648", "9" * 40, "1e400", "NaN", "-Infinity", "0x10", "050", "+5", "5.", ".5", "-", "1e-1"]
-)
+@pytest.mark.parametrize("starts_at", ["0000-01-01T00:00Z", "-000001-01-01T00:00Z", "+010000-01-01T00:00Z"])
+def test_a_start_far_off_is_out_of_range(rest: Rest, starts_at: str) -> None:
+    answer = rest.call("POST", "/sessions", ME, json=EXAMPLE | {"startsAt": starts_at})
+    assert said(answer) == (400, {"error": "startsAt must lie between the years 2000 and 9999"})
+
+
+@pytest.mark.parametrize("number", ["1e400", "NaN", "-Infinity", "0x10", "050", "+5", "5.", ".5", "-", "1e-1"])
 def test_a_number_that_cannot_be_is_refused(rest: Rest, number: str) -> None:
     assert refused(create(rest, GOOD + f',"maxParticipants":{number}}}')) == 400
 
@@ -135,7 +167,6 @@ def test_a_number_that_cannot_be_is_refused(rest: Rest, number: str) -> None:
         GOOD + "}}",
         GOOD + "} x",
         GOOD + "}" + GOOD + "}",
-        GOOD + ',"":1}',
         GOOD + ',"recordingEnabled":tru}',
         GOOD + ',"recordingEnabled":True}',
         GOOD + ',/* why */"maxParticipants":5}',
@@ -148,11 +179,9 @@ def test_a_number_that_cannot_be_is_refused(rest: Rest, number: str) -> None:
         '{"course_id":5,' + STARTS_AT + "}",
         GOOD + ',"maxParticipants":5,"maxParticipants":"6"}',
         GOOD + ',"courseId":7}',
-        GOOD + ',"deep":' + "[" * 200 + "]" * 200 + "}",
         "[" * 20_000 + "]" * 20_000,
         '{"a":' * 10_000 + "1" + "}" * 10_000,
         b'{"courseId":"\xff\xfe",' + STARTS_AT.encode() + b"}",
-        b"\xef\xbb\xbf" + GOOD.encode() + b"}",
         (GOOD + "}").encode("utf-16"),
         b"\x00" * 1000,
     ],
@@ -191,27 +220,46 @@ def test_a_body_too_large_is_413(rest: Rest, path: str, chunked: bool) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
-        ("GET", "/sessions"),
-        ("GET", "/sessions/"),
-        ("PUT", "/sessions/unique-room-name"),
-        ("PATCH", "/sessions/unique-room-name"),
-        ("POST", "/sessions/unique-room-name"),
+        ("GET", "/nowhere"),
+        ("GET", "/sessions/instructor"),
         ("OPTIONS", "/sessions/unique-room-name"),
-        ("GET", "/sessions/unique-room-name/token"),
-        ("DELETE", "/sessions/unique-room-name/recording"),
         ("POST", "/sessions/unique-room-name/nothing"),
         ("GET", "/sessions/unique-room-name/recording/nothing"),
-        ("DELETE", "/sessions/instructor/bad-input"),
         ("POST", "/live_sessions.v1.LiveSessions/GetLiveSession"),
         ("POST", "/grpc.health.v1.Health/Check"),
     ],
 )
-def test_an_unknown_path_or_verb_is_404(rest: Rest, method: str, path: str) -> None:
+def test_an_unknown_path_is_404(rest: Rest, method: str, path: str) -> None:
     assert said(rest.call(method, path, ME)) == (
         404,
         {"error": "Not Found", "message": "There is no such path, or not with this method"},
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/sessions", "POST"),
+        ("/sessions/", "POST"),
+        ("/webhooks/daily", "POST"),
+        ("/sessions/unique-room-name/token", "POST"),
+        ("/sessions/unique-room-name/start-recording", "POST"),
+        ("/sessions/unique-room-name/stop-recording", "POST"),
+        ("/sessions/unique-room-name", "GET, HEAD, DELETE"),
+        ("/sessions/unique-room-name/", "GET, HEAD, DELETE"),
+        ("/sessions/unique-room-name/recording", "GET, HEAD"),
+        ("/sessions/unique-room-name/recordings", "GET, HEAD"),
+        ("/sessions/unique-room-name/participants", "GET, HEAD"),
+        ("/sessions/instructor/bad-input", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_has_not_is_405_and_told_which_it_has(rest: Rest, path: str, allowed: str) -> None:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - set(allowed.split(", ")):
+        answer = rest.call(method, path, ME)
+        assert (answer.headers.get("allow"), said(answer)) == (
+            allowed,
+            (405, {"error": "Method Not Allowed", "message": "There is such a path, but not with this method"}),
+        )
 
 
 @pytest.mark.parametrize(
@@ -241,5 +289,5 @@ def test_a_name_that_no_room_can_have_is_refused(rest: Rest, name: str, verb: st
 def test_a_body_cannot_name_another_session_than_the_path(rest: Rest) -> None:
     name, other = (rest.create("bad-input-owner")["roomName"] for _ in range(2))
     answer = rest.call("POST", f"/sessions/{name}/start-recording", "bad-input-owner", json={"session_name": other})
-    assert refused(answer) == 400
-    assert {rest.get(one)["status"] for one in (name, other)} == {"scheduled"}
+    assert said(answer)[0] == 200
+    assert [rest.get(one)["status"] for one in (name, other)] == ["live", "scheduled"]

@@ -15,7 +15,7 @@ from server.usecases.recordings import Playback
 from server.usecases.report import Attendance
 from storage.model import NewSession, Participant, Recording, Session, SessionChanges, SessionRow, SessionStatus
 
-L = TypeVar("L", rpc.GetInstructorLiveSessionsResponse, rpc.GetCourseLiveSessionsResponse)
+SessionList = TypeVar("SessionList", rpc.GetInstructorLiveSessionsResponse, rpc.GetCourseLiveSessionsResponse)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_TIME = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 MAX_TIME = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
@@ -168,12 +168,10 @@ def session_row(row: SessionRow) -> pb.LiveSession:
     return _from_row(row, pb.LiveSession)
 
 
-def sessions(answer: L, rows: Sequence[SessionRow], next_page_token: str) -> L:
+def add_sessions(answer: SessionList, rows: Sequence[SessionRow]) -> None:
     """Made inside the one message: a thousand sessions cost half of what they cost one by one."""
-    answer.next_page_token = next_page_token
     for row in rows:
         _from_row(row, answer.sessions.add)
-    return answer
 
 
 def _from_row(row: SessionRow, make: Callable[..., pb.LiveSession]) -> pb.LiveSession:

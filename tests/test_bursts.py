@@ -1,0 +1,117 @@
+"""Many at once: all who press Join at the same moment are served, and what is too much is told when to try again."""
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from live_sessions.v1 import resources_pb2 as pb
+from live_sessions.v1 import service_pb2 as rpc
+from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer, LiveSessionsStub
+from sandbox.ports import HOST, free_port
+from sandbox.stack import Stack
+from server.rpc import interceptors
+from server.rpc.auth import Authenticator
+from server.rpc.serving import serving
+from tests.clients import Rest, bearer, http_client, new_stack
+
+Code = grpc.StatusCode
+STUDENTS = 3000
+ME = "burst-ada"
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[Stack]:
+    """One that nobody else waits for."""
+    with new_stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def room(own_stack: Stack) -> Iterator[str]:
+    with http_client(own_stack.rest_url) as client:
+        yield str(Rest(own_stack, client).create(ME)["roomName"])
+
+
+@pytest.fixture(scope="module")
+def tokens(own_stack: Stack) -> list[str]:
+    return [own_stack.token(f"student-{number}", "Sam", "student") for number in range(STUDENTS)]
+
+
+@pytest.mark.parametrize("way", ["through the proxy", "directly"])
+async def test_thousands_who_join_over_grpc_at_one_moment_are_all_served(
+    own_stack: Stack, room: str, tokens: list[str], way: str
+) -> None:
+    request = rpc.GetSessionTokenRequest(session_name=room)
+    target = own_stack.grpc_proxy if way == "through the proxy" else own_stack.grpc_targets[0]
+    async with grpc.aio.insecure_channel(target) as channel:
+        join = LiveSessionsStub(channel).GetSessionToken
+        calls = [join(request, metadata=bearer(token), timeout=60) for token in tokens]
+        codes = [await call.code() for call in calls]
+    assert Counter(codes) == {Code.OK: STUDENTS}
+
+
+async def test_thousands_who_join_over_rest_at_one_moment_are_all_served(
+    own_stack: Stack, room: str, tokens: list[str]
+) -> None:
+    """Each on a connection of its own, which is open before."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    connections = []
+    for _ in tokens:
+        connections.append(await asyncio.open_connection("127.0.0.1", own_stack.ports.rest))
+
+    async def join(token: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        head = f"POST /sessions/{room}/token HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        writer.write(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer.decode().split("\r\n")[0]
+
+    answers = await asyncio.gather(*[join(token, *each) for token, each in zip(tokens, connections, strict=True)])
+    assert Counter(answers) == {"HTTP/1.1 200 OK": STUDENTS}
+
+
+class Waiting(LiveSessionsServicer):
+    """Keeps its callers until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def GetLiveSession(self, request: rpc.GetLiveSessionRequest, context: object) -> pb.LiveSession:  # noqa: N802
+        await self.go_on.wait()
+        return pb.LiveSession()
+
+
+async def test_what_is_beyond_the_limit_is_told_when_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, beyond = 50, 20
+    monkeypatch.setattr(interceptors, "MAX_CALLS", limit)
+    servicer = Waiting()
+    with free_port() as port:
+        address = f"{HOST}:{port}"
+        async with serving(servicer, Authenticator(secret="x" * 32), address), grpc.aio.insecure_channel(address) as at:
+            calls = [LiveSessionsStub(at).GetLiveSession(rpc.GetLiveSessionRequest()) for _ in range(limit + beyond)]
+            codes = [asyncio.create_task(call.code()) for call in calls]
+            while len(refused := [code for code in codes if code.done()]) < beyond:
+                await asyncio.wait(set(codes) - set(refused), return_when=asyncio.FIRST_COMPLETED)
+            health = await health_pb2_grpc.HealthStub(at).Check(health_pb2.HealthCheckRequest())
+            assert health.status == health_pb2.HealthCheckResponse.SERVING
+            servicer.go_on.set()
+            told = [await _ending(call) for call in calls]
+    again = (Code.RESOURCE_EXHAUSTED, ("ErrorInfo", "RetryInfo"))
+    assert Counter(told) == {(Code.OK, ()): limit, again: beyond}
+
+
+async def _ending(call: Any) -> tuple[grpc.StatusCode, tuple[str, ...]]:
+    """The code, and the names of the details."""
+    for key, value in await call.trailing_metadata():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+            return await call.code(), tuple(detail.TypeName().removeprefix("google.rpc.") for detail in status.details)
+    return await call.code(), ()
