@@ -212,7 +212,7 @@ QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] =
     ),
     "repeated create": (lambda c: Sessions(c).by_key("ada", "k"), "sessions_idempotency_key"),
     "GetSessionToken": (
-        lambda c: c.exec_driver_sql(ADMIT, dict.fromkeys(ADMITTED, ["student"])),
+        lambda c: c.exec_driver_sql(ADMIT, {key: ["student"] for key in ADMITTED}),
         "participants_session_id_user_id",
     ),
     "first page of participants": (
