@@ -126,6 +126,28 @@ def test_who_was_removed_left_when_they_were_put_out_though_daily_does_not_tell(
     assert room.people()["sam"]["leftAt"]
 
 
+BURSTS, BURST = 5, 20
+
+
+@pytest.mark.parametrize(("told", "most"), [(True, 3), (False, 15)], ids=["told", "untold"])
+def test_who_comes_back_a_hundred_times_with_an_older_token_is_never_inside_for_long(
+    room: Room, told: bool, most: int
+) -> None:
+    """How long, in seconds, is what Daily itself says; whether Daily tells us that they came back or not."""
+    eve, token = room.join("eve"), room.token("sam")
+    eventually(lambda: room.people()["eve"].get("joinedAt"))
+    room.remove("sam")
+    if not told:
+        room.daily.fault("webhook_drop", room=room.name, times=None)
+    for _ in range(BURSTS):
+        for _ in range(BURST):
+            room.join_with(token)
+        eventually(lambda: list(room.inside()) == [eve], 30)
+    stays = [stay for stay in room.daily.of_room(room.name)["connections"] if stay["user_id"] == "sam"]
+    assert len(stays) == BURSTS * BURST
+    assert [stay for stay in stays if stay["left_at"] - stay["joined_at"] > most] == []
+
+
 # Readmitting
 
 

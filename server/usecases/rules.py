@@ -53,8 +53,11 @@ class Lifetimes:
     def room_expires_at(self, session: Session) -> datetime | None:
         if self.no_show is None or self.max_duration is None or self.closing is None:
             return None
-        latest_start = max(planned(session), session.updated_at) + self.no_show
-        return latest_start + self.max_duration + self.closing + LAST_RESORT
+        latest_start = max(planned(session), session.updated_at)
+        try:
+            return latest_start + self.no_show + self.max_duration + self.closing + LAST_RESORT
+        except OverflowError:  # in the last days of the year 9999
+            return None
 
 
 @dataclass(frozen=True, slots=True)
