@@ -46,29 +46,27 @@ class Attendance:
 async def attendance(
     service: Service, caller: Caller, room_name: str, limit: int | None, after: Cursor | None
 ) -> list[Attendance]:
-    return await service.store.run(_attendance, caller, room_name, limit, after)
+    people, period = await service.store.run(_attended, caller, room_name, limit, after, None)
+    return [_reported(one, period) for one in people]
 
 
 async def all_attendance(service: Service, caller: Caller, room_name: str) -> AsyncIterator[Attendance]:
-    """Read some at a time, so that ten thousand keep nobody else waiting."""
-    after: Cursor | None = None
-    while True:
-        found = await attendance(service, caller, room_name, CHUNK, after)
-        for one in found:
-            yield one
-        if len(found) < CHUNK:
-            return
-        after = found[-1].created_at, found[-1].id
+    """As of one moment. Read some at a time, so that ten thousand keep nobody else waiting."""
+    people, period = await service.store.run(_attended, caller, room_name, CHUNK, None, None)
+    while people:
+        for one in people:
+            yield _reported(one, period)
+        after = people[-1].created_at, people[-1].id
+        people, _ = await service.store.run(_attended, caller, room_name, CHUNK, after, period)
 
 
-async def _attendance(
-    tx: Transaction, caller: Caller, room_name: str, limit: int | None, after: Cursor | None
-) -> list[Attendance]:
+async def _attended(
+    tx: Transaction, caller: Caller, room_name: str, limit: int | None, after: Cursor | None, period: Period | None
+) -> tuple[list[Attended], Period]:
     session = rules.found(await tx.sessions.by_name(room_name))
     rules.owns(caller, session, "list attendance of")
     people = await tx.attendance.of_session(session.id, limit, after)
-    period = await tx.attendance.period(session.id)
-    return [_reported(one, period) for one in people]
+    return people, period or await tx.attendance.period(session.id)
 
 
 def _reported(attended: Attended, period: Period) -> Attendance:
