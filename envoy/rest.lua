@@ -22,7 +22,8 @@ local ERRORS = {
 local SESSION_NOT_FOUND = {"500", "%s"}  -- GET /sessions/{session_name} answers a bare string, as documented
 
 -- The transcoder refuses parameters of unknown names only, and would let `?session_name=` replace the name in the path.
-local QUERY_PARAMETERS = {page_size = true, pageSize = true, page_token = true, pageToken = true}
+local QUERY_PARAMETERS = {page_size = true, pageSize = true, page_token = true, pageToken = true, status = true}
+local STATUSES = {scheduled = true, live = true, ended = true}
 
 -- What the servers read, or HTTP itself needs. Nothing else reaches them, whatever its name and bytes.
 local HEADERS = {
@@ -62,21 +63,58 @@ local function whole_number(number)
   return ("%d"):format(math.max(-1, math.min(number, 2147483647)))  -- an int32: the server takes fewer
 end
 
--- The values of POST /sessions: their type, what is said of others, and how the transcoder reads them, which would take
--- "yes" for true and "12" for 12.
-local FIELDS = {
+-- The values that bodies have, by the route: their type, what is said of others, and how the transcoder reads them, which
+-- would take "yes" for true and "12" for 12.
+local SESSION = {
   {"courseId", "string", "courseId must be a string", quote},
   {"startsAt", "string", "startsAt must be an ISO 8601 date string", timestamp},
   {"recordingEnabled", "boolean", "recordingEnabled must be a boolean", tostring},
   {"maxParticipants", "number", "maxParticipants must be a number", whole_number},
 }
+local PARTICIPANT = {
+  {"micAllowed", "boolean", "micAllowed must be a boolean", tostring},
+  {"cameraAllowed", "boolean", "cameraAllowed must be a boolean", tostring},
+}
+local FIELDS = {sessions = SESSION, session = SESSION, participant = PARTICIPANT}
 
--- A create request of these values alone, or nil and what is wrong with them. With the request, what to say if the
--- transcoder refuses the body as it came: the text names a field that has no value and is not null. That is an array,
--- an object or an endless text; or it stands inside another object and decides nothing.
-local function create_request(values, text)
+-- Where the string ends that begins before `from`.
+local function closing_quote(json, from)
+  local at = json:find('["\\]', from)
+  while at and json:sub(at, at) ~= '"' do at = json:find('["\\]', at + 2) end
+  return at or #json
+end
+
+-- What is wrong with the names of a JSON object, or with values of theirs that json_to_metadata has not found: arrays,
+-- objects, endless texts.
+local function wrong_name(fields, values, json)
+  local messages = {}
+  for _, field in ipairs(fields) do
+    messages[field[1]] = {field[1], field[3]}
+    messages[field[1]:gsub("%u", function(letter) return "_" .. letter:lower() end)] = {field[1], field[3]}
+  end
+  local depth, at = 0, json:find('["%[%]{}]')
+  while at do
+    local mark, from = json:sub(at, at), at + 1
+    if mark == '"' then
+      from = closing_quote(json, from) + 1
+      local value = depth == 1 and json:match("^%s*:%s*(.)", from)
+      local name = value and json:sub(at + 1, from - 2)
+      local known = name and messages[name]
+      if name and not known then return #name > 100 and "There is no such field" or "There is no field " .. name end
+      if known and value ~= "n" and values[known[1]] == nil then return known[2] end
+    else
+      depth = depth + (mark:find("[%[{]") and 1 or -1)
+    end
+    at = json:find('["%[%]{}]', from)
+  end
+end
+
+-- A request of these values alone, or nil and what is wrong with them. With the request, what to say if the transcoder
+-- refuses the body as it came: the text names a field that has no value and is not null. That is an array, an object or
+-- an endless text; or it stands inside another object and decides nothing.
+local function known_request(fields, values, text)
   local parts, suspect = {}, nil
-  for _, field in ipairs(FIELDS) do
+  for _, field in ipairs(fields) do
     local name, kind, message, print = unpack(field)
     local value, printed, why = values[name], nil, nil
     if value == nil then
@@ -105,13 +143,17 @@ local function keep_known(headers)
   for name, value in pairs(replaced) do headers:replace(name, value) end
 end
 
-local function create(handle)
+-- A create request may have names that nobody knows; a change must not, for it would change nothing.
+local function pass_known(handle, route)
   local body = handle:body()
   if not body then return end
   local metadata = handle:streamInfo():dynamicMetadata()
   local values = metadata:get("envoy.filters.http.json_to_metadata") or {}
   if values.malformed then return handle:respond(BAD_REQUEST, "The body is not JSON.") end
-  local request, message = create_request(values, body:getBytes(0, body:length()))
+  local json = body:getBytes(0, body:length())
+  local wrong = route ~= "sessions" and wrong_name(FIELDS[route], values, json)
+  local request, message = nil, wrong
+  if not wrong then request, message = known_request(FIELDS[route], values, json) end
   if message then metadata:set(METADATA, "error", message) end
   if not request then return handle:respond(BAD_REQUEST, message) end
   if not message then body:setBytes(request) end
@@ -128,16 +170,25 @@ function envoy_on_request(handle)
     headers:replace(":method", "GET")
     metadata:set(METADATA, "head", true)
   end
+  local name = path:match("^/sessions/([%w_-]+)/attendance%.csv/?$")
+  if name then metadata:set(METADATA, "file", "attendance-" .. name .. ".csv") end
   if query ~= "" then
     for name in query:gmatch("[?&]([^=&]+)") do
       if not QUERY_PARAMETERS[name] then
         return handle:respond(BAD_REQUEST, "There is no query parameter " .. name .. ".")
       end
     end
-    metadata:set(METADATA, "path", path)
+    for status in query:gmatch("[?&]status=([^&]*)") do
+      if not STATUSES[status] then
+        metadata:set(METADATA, "error", "status must be scheduled, live or ended")
+        return handle:respond(BAD_REQUEST, "")
+      end
+      path = path .. "?status=" .. status
+    end
+    metadata:set(METADATA, "path", path .. (path:find("?", 1, true) and "&" or "?"))
     metadata:set(METADATA, "page_size", query:match(".*[?&]page_?[sS]ize=([%w%%]+)") or "")
   end
-  if route == "sessions" then return create(handle) end
+  if FIELDS[route] then return pass_known(handle, route) end
   local body = route ~= "webhook" and handle:body()
   if body then body:setBytes("") end  -- nobody reads it
 end
@@ -189,11 +240,15 @@ local function answer_own(headers, json, status)
   return (message:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
--- Of a list the array alone; the next page has the request's own path and size, and a token of URL-safe characters.
+-- A file as it is. Of a list the array alone; the next page has the request's own path and size, and a token of URL-safe characters.
 local function answer(handle, headers, json, request)
+  if request and request.file then
+    headers:add("content-disposition", ('attachment; filename="%s"'):format(request.file))
+    return json
+  end
   local list, token = json:match('^{"%a+":(%[.*%]),"nextPageToken":"([%w_-]*)"}$')
   if request and token and token ~= "" then
-    local link = '<%s?page_size=%s&page_token=%s>; rel="next"'
+    local link = '<%spage_size=%s&page_token=%s>; rel="next"'
     headers:add("link", link:format(request.path, request.page_size, token))
   end
   if handle:streamInfo():routeName() == "CreateLiveSession" then headers:replace(":status", "201") end

@@ -9,7 +9,7 @@ from storage.model import Role
 @dataclass(frozen=True, slots=True)
 class Caller:
     id: str
-    name: str
+    name: str | None
     role: Role
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from storage.errors import StorageOverloaded
-from storage.model import Admission, Role, SessionRow
+from storage.model import Admission, Of, Role, SessionRow, SessionStatus
 from storage.sessions import VISIBLE
 from storage.statements import Connect, Statements
 from storage.tables import sessions
@@ -42,34 +42,43 @@ BY_NAME = _text(select(*COLUMNS).where(VISIBLE, sessions.c.room_name == bindpara
 BY_NAMES = _text(
     select(*COLUMNS).where(VISIBLE, sessions.c.room_name == func.any(bindparam("names", type_=ARRAY(TEXT))))
 )
-BY_INSTRUCTOR = _text(
-    select(*COLUMNS)
-    .where(
+
+
+def _list(of: Of, status: SessionStatus | None) -> str:
+    query = select(*COLUMNS).where(
         VISIBLE,
-        sessions.c.created_by == bindparam("created_by"),
+        sessions.c[of] == bindparam("of"),
         tuple_(sessions.c.starts_at, sessions.c.id) < tuple_(bindparam("starts_at"), bindparam("id")),
     )
-    .order_by(sessions.c.starts_at.desc(), sessions.c.id.desc())
-    .limit(bindparam("limit", None))
-)
+    if status is not None:  # written out: PostgreSQL could not tell from a parameter that its index will do
+        query = query.where(sessions.c.status == literal_column(f"'{status}'"))
+    newest_first = query.order_by(sessions.c.starts_at.desc(), sessions.c.id.desc())
+    return _text(newest_first.limit(bindparam("limit", None)))
+
+
+LISTS = {(of, status): _list(of, status) for of in Of for status in (None, *SessionStatus)}
 
 # Many users at once ask for entry: their rooms are found and their rows made in one statement. A user who is there
-# already costs no write unless their role has changed.
+# already costs no write unless their role or name has changed.
 ADMIT = """
 WITH asked AS (
     SELECT * FROM unnest(
-        %(rooms)s::text[], %(users)s::text[], %(daily_users)s::text[], %(roles)s::text[]
-    ) WITH ORDINALITY AS asked (room_name, user_id, daily_user_id, role, number)
+        %(rooms)s::text[], %(users)s::text[], %(daily_users)s::text[], %(names)s::text[], %(roles)s::text[]
+    ) WITH ORDINALITY AS asked (room_name, user_id, daily_user_id, name, role, number)
 ), found AS (
     SELECT asked.*, sessions.id AS session_id, sessions.status, sessions.end_requested_at
     FROM asked JOIN sessions USING (room_name) WHERE sessions.room_created_at IS NOT NULL
 ), written AS (
-    INSERT INTO participants (session_id, user_id, daily_user_id, role)
-    SELECT DISTINCT ON (session_id, user_id) session_id, user_id, daily_user_id, role
+    INSERT INTO participants (session_id, user_id, daily_user_id, name, role)
+    SELECT DISTINCT ON (session_id, user_id) session_id, user_id, daily_user_id, name, role
     FROM found WHERE status <> 'ended' AND end_requested_at IS NULL
     ORDER BY session_id, user_id, number DESC
-    ON CONFLICT (session_id, user_id) DO UPDATE SET role = excluded.role, updated_at = now()
+    ON CONFLICT (session_id, user_id) DO UPDATE SET
+        role = excluded.role,
+        name = coalesce(excluded.name, participants.name),
+        updated_at = CASE WHEN participants.role <> excluded.role THEN now() ELSE participants.updated_at END
     WHERE participants.role <> excluded.role
+        OR participants.name IS DISTINCT FROM coalesce(excluded.name, participants.name)
     RETURNING session_id, user_id, was_kicked, mic_allowed, camera_allowed
 )
 SELECT number, status, end_requested_at,
@@ -108,18 +117,25 @@ class HotStatements:
         return [found.get(name) for name in room_names]
 
     async def sessions_of(
-        self, created_by: str, limit: int | None, after: tuple[datetime, UUID] | None
+        self,
+        of: Of,
+        id: str,
+        status: SessionStatus | None,
+        limit: int | None,
+        after: tuple[datetime, UUID] | None,
     ) -> list[SessionRow]:
-        """An instructor's, newest starts_at first, from behind the row `after` (starts_at, id)."""
-        starts_at, id = after or BEFORE_ALL
-        values = {"created_by": created_by, "starts_at": starts_at, "id": id, "limit": limit}
+        """An instructor's or a course's, of one status or of all, newest starts_at first, from behind the row `after`
+        (starts_at, id)."""
+        starts_at, row_id = after or BEFORE_ALL
+        values = {"of": id, "starts_at": starts_at, "id": row_id, "limit": limit}
         async with self._turn():
-            return list(map(SessionRow._make, await self._run(BY_INSTRUCTOR, values)))
+            return list(map(SessionRow._make, await self._run(LISTS[of, status], values)))
 
-    async def admissions(self, asked: Sequence[tuple[str, str, str, Role]]) -> list[Admission | None]:
-        """Records each (room name, user id, id inside Daily, role) as a participant; None where there is no session."""
-        rooms, users, daily_users, roles = map(list, zip(*asked, strict=True))
-        values = {"rooms": rooms, "users": users, "daily_users": daily_users, "roles": roles}
+    async def admissions(self, asked: Sequence[tuple[str, str, str, str | None, Role]]) -> list[Admission | None]:
+        """Records each (room name, user id, id inside Daily, name, role) as a participant; None where there is no
+        session."""
+        rooms, users, daily_users, names, roles = map(list, zip(*asked, strict=True))
+        values = {"rooms": rooms, "users": users, "daily_users": daily_users, "names": names, "roles": roles}
         admissions: list[Admission | None] = [None] * len(asked)
         for number, *admission in await self._run(ADMIT, values):
             admissions[number - 1] = Admission(*admission)

@@ -24,6 +24,13 @@ class Role(StrEnum):
     STUDENT = "student"
 
 
+class Of(StrEnum):
+    """Whose sessions a list has: those with this id in this column."""
+
+    INSTRUCTOR = "created_by"
+    COURSE = "course_id"
+
+
 @dataclass(frozen=True, slots=True)
 class NewSession:
     """What a caller asks for when they create a session."""
@@ -32,6 +39,17 @@ class NewSession:
     starts_at: datetime
     recording_enabled: bool
     max_participants: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChanges:
+    """What a caller asks to change of a session; None is left as it is."""
+
+    course_id: str | None
+    starts_at: datetime | None
+    recording_enabled: bool | None
+    max_participants: int | None
+    """0: no limit of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,12 @@ class Session:
     """When Daily last said that nobody was in the room."""
     due_at: datetime | None
     """See `storage.queue`."""
+    room_changed_at: datetime | None = None
+    """When something of it changed last that Daily must know."""
+    room_updated_at: datetime | None = None
+    """Daily knows what was so then."""
+    created_as: str | None = None
+    """What the first create asked for, where that was changed since."""
 
 
 class SessionRow(NamedTuple):
@@ -118,6 +142,42 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
+class Moderated:
+    """A participant as Daily must know them."""
+
+    id: UUID
+    session_id: UUID
+    daily_user_id: str
+    was_kicked: bool
+    mic_allowed: bool
+    camera_allowed: bool
+    unsettled_at: datetime | None
+    """Since when it is not certain that Daily knows."""
+    all_sent: bool
+    """Nothing that was sent about them before that can be under way any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moderation:
+    """The room of the session with this id is to be looked at: somebody was removed, or may not do everything."""
+
+    id: UUID
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """A participant who was there, with the stays of each device: when it joined and left, which may be yet to come."""
+
+    id: UUID
+    user_id: str
+    name: str | None
+    role: Role
+    created_at: datetime
+    stays: list[tuple[datetime, datetime | None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """What decides whether, and how, a user may enter a room."""
 
@@ -137,6 +197,7 @@ class Connection:
     joined_at: datetime | None
     left_at: datetime | None
     is_owner: bool = False
+    user_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,16 +59,24 @@ PAGE_AFTER = PAGE.where(
 
 # Who is in the room without a token of ours is a participant all the same.
 RECOGNISE = text("""
-INSERT INTO participants (session_id, user_id, daily_user_id, role)
-SELECT session_id, user_id, user_id, role
+INSERT INTO participants (session_id, user_id, daily_user_id, name, role)
+SELECT session_id, user_id, user_id, name, role
 FROM unnest(
-    CAST(:sessions AS uuid[]), CAST(:users AS text[]), CAST(:roles AS text[])
-) AS stay (session_id, user_id, role)
+    CAST(:sessions AS uuid[]), CAST(:users AS text[]), CAST(:names AS text[]), CAST(:roles AS text[])
+) AS stay (session_id, user_id, name, role)
 WHERE NOT EXISTS (
     SELECT FROM participants
     WHERE participants.session_id = stay.session_id AND participants.daily_user_id = stay.user_id
 )
 ON CONFLICT DO NOTHING
+""")
+CALL_BY_NAME = text("""
+UPDATE participants SET name = stay.name
+FROM unnest(
+    CAST(:sessions AS uuid[]), CAST(:users AS text[]), CAST(:names AS text[])
+) AS stay (session_id, user_id, name)
+WHERE participants.session_id = stay.session_id AND participants.daily_user_id = stay.user_id
+    AND participants.name IS NULL AND stay.name IS NOT NULL
 """)
 STAY = """
 SELECT * FROM unnest(
@@ -125,12 +133,16 @@ class Participants:
     async def _write(self, statement: TextClause, stays: Iterable[tuple[UUID, Connection]]) -> None:
         merged = _merged(stays)
         roles = {(id, stay.daily_user_id): Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for id, stay in merged}
+        names = {(id, stay.daily_user_id): stay.user_name for id, stay in merged}
         values: dict[str, object] = {
             "sessions": [id for id, _ in roles],
             "users": [user for _, user in roles],
+            "names": list(names.values()),
             "roles": list(roles.values()),
         }
         await self._connection.execute(RECOGNISE, values)
+        if any(names.values()):
+            await self._connection.execute(CALL_BY_NAME, values)
         values = {
             "ids": [stay.id for _, stay in merged],
             "sessions": [id for id, _ in merged],
@@ -178,6 +190,7 @@ def _merged(stays: Iterable[tuple[UUID, Connection]]) -> Sequence[tuple[UUID, Co
                 known.joined_at or stay.joined_at,
                 known.left_at or stay.left_at,
                 known.is_owner or stay.is_owner,
+                known.user_name or stay.user_name,
             ),
         )
     return sorted(merged.values(), key=lambda item: (item[0], item[1].daily_user_id, item[1].id))

@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, and_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.model import Chore, Meeting, Recording, Session
-from storage.tables import chores, daily_events, meetings, recordings, sessions
+from storage.model import Chore, Meeting, Moderation, Recording, Session
+from storage.tables import chores, daily_events, meetings, moderations, recordings, sessions
 
 CLOCK = func.clock_timestamp()
-TABLE_OF = {Session: sessions, Recording: recordings, Meeting: meetings, Chore: chores}
-Item = Session | Recording | Meeting | Chore
+TABLE_OF = {Session: sessions, Moderation: moderations, Recording: recordings, Meeting: meetings, Chore: chores}
+Item = Session | Moderation | Recording | Meeting | Chore
 
 
 class Line(Enum):
@@ -27,6 +27,7 @@ class Line(Enum):
     ENDS = "end"
     CLOSINGS = "closing"
     SESSIONS = "session"
+    MODERATIONS = "moderation"
     STARTS = "start"
     RECORDINGS = "recording"
     MEETINGS = "meeting"
@@ -48,6 +49,7 @@ _LINES: dict[Line, tuple[type[Item], ColumnElement[bool]]] = {
     Line.ENDS: (Session, and_(_asked, ~_ended)),
     Line.CLOSINGS: (Session, _ended),
     Line.SESSIONS: (Session, and_(~_asked, ~_ended)),
+    Line.MODERATIONS: (Moderation, moderations.c.due_at.is_not(None)),
     Line.STARTS: (Recording, recordings.c.recording_id.is_(None)),
     Line.RECORDINGS: (Recording, recordings.c.recording_id.is_not(None)),
     Line.MEETINGS: (Meeting, meetings.c.due_at.is_not(None)),

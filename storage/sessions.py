@@ -154,6 +154,27 @@ class Sessions:
             update(sessions).where(sessions.c.id == session_id).values(seen_empty_at=func.now())
         )
 
+    async def change(
+        self, session_id: UUID, values: dict[str, object], created_as: str, lease: timedelta, *, of_room: bool
+    ) -> Session:
+        """Changes these columns; what Daily must know `of_room` is ours to tell it, for as long as the lease lasts, and
+        due then."""
+        room = {"room_changed_at": func.now(), "due_at": CLOCK + lease, "attempts": 0} if of_room else {}
+        first = case((sessions.c.idempotency_key.is_not(None), func.coalesce(sessions.c.created_as, created_as)))
+        session = await self._one(
+            update(sessions)
+            .where(sessions.c.id == session_id)
+            .values(**values, **room, created_as=first, updated_at=func.now())
+            .returning(*COLUMNS)
+        )
+        assert session is not None
+        return session
+
+    async def room_updated(self, session_id: UUID, changed_at: datetime) -> None:
+        """Daily knows what was so then."""
+        change = update(sessions).where(sessions.c.id == session_id)
+        await self._connection.execute(change.values(room_updated_at=changed_at))
+
     async def look_again(self, session_id: UUID, at: datetime) -> None:
         """A live session is due by then."""
         change = update(sessions).where(

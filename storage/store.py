@@ -10,6 +10,7 @@ import psycopg
 from psycopg import waiting
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from storage.attendance import Attendance
 from storage.batching import Batcher
 from storage.budgets import Budgets, Rate
 from storage.chores import Chores
@@ -17,6 +18,7 @@ from storage.errors import StorageConflict, translated
 from storage.hot import HotStatements
 from storage.inbox import Inbox
 from storage.meetings import Meetings
+from storage.moderation import Moderations
 from storage.participants import Participants
 from storage.queue import Queue
 from storage.recordings import Recordings
@@ -62,6 +64,8 @@ class Transaction:
         self.sessions = Sessions(connection)
         self.recordings = Recordings(connection)
         self.participants = Participants(connection)
+        self.attendance = Attendance(connection)
+        self.moderations = Moderations(connection)
         self.meetings = Meetings(connection)
         self.inbox = Inbox(connection)
         self.chores = Chores(connection)
@@ -86,11 +90,11 @@ class Store:
         self.session = Batcher(self._hot.sessions)
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions)
-        """The write of everybody who joins."""
+        """The write of everybody who joins: (room name, user id, id inside Daily, name, role)."""
         self.keep_event = Batcher(self._hot.keep)
         """The write of each of Daily's events: (digest, id, type, room name, body)."""
         self.sessions_of = self._hot.sessions_of
-        """An instructor's; pages and long lists."""
+        """An instructor's or a course's; pages and long lists."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

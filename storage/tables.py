@@ -54,6 +54,8 @@ def _session_id() -> Column:  # type: ignore[type-arg]
     return Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False)
 
 
+_SHOWN = ["recording_enabled", "max_participants", "created_at", "updated_at"]
+
 sessions = Table(
     "sessions",
     metadata,
@@ -74,6 +76,11 @@ sessions = Table(
     _time("end_requested_at"),
     _time("closes_at"),
     _time("room_deleted_at"),
+    # What Daily must know of the room was changed then, and known at Daily is what was so then.
+    _time("room_changed_at"),
+    _time("room_updated_at"),
+    # What the first create under its idempotency key asked for, where that was changed since.
+    Column("created_as", Text),
     _time("live_at"),
     # When Daily last said that nobody was in the room.
     _time("seen_empty_at"),
@@ -108,6 +115,28 @@ sessions = Table(
         ],
         postgresql_where=text("room_created_at IS NOT NULL"),
     ),
+    # A course's, in the same way.
+    Index(
+        "sessions_by_course",
+        "course_id",
+        text("starts_at DESC"),
+        text("id DESC"),
+        postgresql_include=["created_by", "room_name", "status", "ends_at", *_SHOWN],
+        postgresql_where=text("room_created_at IS NOT NULL"),
+    ),
+    # Those that are scheduled or live: few among all that have ended, which are found in the lists above.
+    *(
+        Index(
+            f"sessions_open_by_{name}",
+            of,
+            "status",
+            text("starts_at DESC"),
+            text("id DESC"),
+            postgresql_include=[other, "room_name", "ends_at", *_SHOWN],
+            postgresql_where=text("room_created_at IS NOT NULL AND status <> 'ended'"),
+        )
+        for name, of, other in (("instructor", "created_by", "course_id"), ("course", "course_id", "created_by"))
+    ),
     # What is due, in three lines, so that ten thousand rooms to be removed do not stand before the end of a class.
     _due_index("sessions_due_ends", "end_requested_at IS NOT NULL AND ends_at IS NULL AND due_at IS NOT NULL"),
     _due_index("sessions_due_closings", "ends_at IS NOT NULL AND due_at IS NOT NULL"),
@@ -122,10 +151,16 @@ participants = Table(
     # The user's id inside Daily, which takes 36 characters at most.
     Column("daily_user_id", Text, nullable=False),
     _session_id(),
+    # From their token or, without one, as Daily told it.
+    Column("name", Text),
     Column("role", Text, nullable=False),
     Column("was_kicked", Boolean, nullable=False, server_default=text("false")),
     Column("mic_allowed", Boolean, nullable=False, server_default=text("true")),
     Column("camera_allowed", Boolean, nullable=False, server_default=text("true")),
+    # Until then a token of somebody who was removed may still let them in.
+    _time("watch_until"),
+    # Since then Daily may not know what they may do; to the microsecond, so that each change is told from every other.
+    Column("unsettled_at", TIMESTAMP(timezone=True)),
     _time("created_at", now=True),
     _time("updated_at", now=True),
     CheckConstraint("role IN ('instructor', 'student')", "role"),
@@ -137,6 +172,21 @@ participants = Table(
     Index("participants_daily_user_id", "session_id", "daily_user_id"),
     # Pages of a session's participants.
     Index("participants_session_id_created_at", "session_id", "created_at", "id"),
+    # Those of whom Daily must be told.
+    Index(
+        "participants_moderated",
+        "session_id",
+        postgresql_where=text("was_kicked OR NOT mic_allowed OR NOT camera_allowed OR unsettled_at IS NOT NULL"),
+    ),
+)
+
+moderations = Table(
+    "moderations",
+    metadata,
+    # The session in whose room somebody was removed, or may not do everything.
+    Column("id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    *_due(),
+    _due_index("moderations_due"),
 )
 
 connections = Table(

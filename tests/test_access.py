@@ -36,7 +36,11 @@ class Door:
     def grpc(self, stub: LiveSessionsStub, name: str, token: str | None) -> tuple[grpc.StatusCode, str]:
         """Status and message."""
         kind = DESCRIPTOR.methods_by_name[self.rpc].input_type._concrete_class
-        fields = self.body or {"instructor_id" if "instructor" in self.path else "session_name": name}
+        of = next((what for what in ("instructor", "course") if f"/{what}/" in self.path), None)
+        named = {f"{of}_id" if of else "session_name": name}
+        fields = self.body | ({} if self.path == "/sessions" else named)
+        if STUDENT in self.path:
+            fields |= {"user_id": STUDENT}
         try:
             getattr(stub, self.rpc)(ParseDict(fields, kind()), metadata=bearer(token) if token else ())
         except grpc.RpcError as error:
@@ -58,10 +62,21 @@ TOKEN = Door("GetSessionToken", "POST", "/sessions/{}/token")
 LIST = Door("GetInstructorLiveSessions", "GET", "/sessions/instructor/{}")
 PARTICIPANTS = Door("ListSessionParticipants", "GET", "/sessions/{}/participants", "list participants of")
 RECORDINGS = Door("ListSessionRecordings", "GET", "/sessions/{}/recordings", "list recordings of")
+UPDATE = Door("UpdateLiveSession", "PATCH", "/sessions/{}", "update", {"maxParticipants": 5})
+COURSE = Door("GetCourseLiveSessions", "GET", "/sessions/course/{}")
+PERMIT = Door(
+    "UpdateSessionParticipant", "PATCH", f"/sessions/{{}}/participants/{STUDENT}", "moderate", {"micAllowed": False}
+)
+MUTE = Door("MuteSessionParticipants", "POST", "/sessions/{}/mute", "moderate")
+REMOVE = Door("RemoveSessionParticipant", "POST", f"/sessions/{{}}/participants/{STUDENT}/remove", "moderate")
+READMIT = Door("ReadmitSessionParticipant", "POST", f"/sessions/{{}}/participants/{STUDENT}/readmit", "moderate")
+ATTENDANCE = Door("GetSessionAttendance", "GET", "/sessions/{}/attendance", "list attendance of")
+EXPORT = Door("ExportSessionAttendance", "GET", "/sessions/{}/attendance.csv", "list attendance of")
 
 PUBLIC = [GET, LIST]
-OWNED = [DELETE, START, STOP, WATCH, PARTICIPANTS, RECORDINGS]
-SIGNED_IN = [CREATE, TOKEN, *OWNED]
+MODERATION = [PERMIT, MUTE, REMOVE, READMIT]
+OWNED = [DELETE, UPDATE, START, STOP, WATCH, PARTICIPANTS, RECORDINGS, *MODERATION, ATTENDANCE, EXPORT]
+SIGNED_IN = [CREATE, TOKEN, COURSE, *OWNED]
 
 INVALID = "The token is not valid"
 BAD_TOKENS: dict[str, tuple[Callable[[str], str | None], str]] = {
@@ -167,8 +182,11 @@ def test_the_sessions_instructor_may_do_everything(
     stub: LiveSessionsStub, http: httpx.Client, stack: Stack, rest: Rest, door: Door
 ) -> None:
     token = stack.token(OWNER, "Name", "instructor")
-    assert door.grpc(stub, rest.recording(OWNER)["roomName"], token) == (grpc.StatusCode.OK, "")
-    answer = door.rest(http, rest.recording(OWNER)["roomName"], token)
+    names = [rest.recording(OWNER)["roomName"] for _ in range(2)]
+    for name in names:
+        assert as_student(rest, TOKEN, name) == (200, None)
+    assert door.grpc(stub, names[0], token) == (grpc.StatusCode.OK, "")
+    answer = door.rest(http, names[1], token)
     assert answer.status_code == (201 if door is CREATE else 200), answer.text
 
 

@@ -49,6 +49,7 @@ def preflight(rest: Rest, origin: str, path: str = "/sessions", method: str = "P
     ("method", "path"),
     [
         ("POST", "/sessions"),
+        ("PATCH", "/sessions/room"),
         ("DELETE", "/sessions/room"),
         ("GET", "/sessions/room/recording"),
         ("GET", "/sessions/instructor/i"),
@@ -60,11 +61,11 @@ def test_a_browser_of_the_products_origin_may_call(rest: Rest, method: str, path
     allowed = {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
     assert allowed == {
         "access-control-allow-origin": ORIGIN,
-        "access-control-allow-methods": "GET, POST, DELETE",
+        "access-control-allow-methods": "GET, POST, PATCH, DELETE",
         "access-control-allow-headers": (
             "authorization, content-type, idempotency-key, traceparent, tracestate, baggage, sentry-trace"
         ),
-        "access-control-expose-headers": "link, retry-after, www-authenticate, x-request-id",
+        "access-control-expose-headers": "content-disposition, link, retry-after, www-authenticate, x-request-id",
         "access-control-max-age": "7200",
     }
 

@@ -12,8 +12,11 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from sandbox.stack import Stack
-from storage.hot import ADMIT, BY_INSTRUCTOR, BY_NAMES
+from storage.attendance import Attendance
+from storage.hot import ADMIT, BY_NAMES, LISTS
 from storage.inbox import Inbox
+from storage.model import Of, SessionStatus
+from storage.moderation import Moderations
 from storage.participants import Participants
 from storage.queue import Line, Queue
 from storage.recordings import Recordings
@@ -175,15 +178,37 @@ async def connection(stack: Stack) -> AsyncIterator[AsyncConnection]:
 
 
 SOME_ID = UUID(int=1)
+ADMITTED = ("rooms", "users", "daily_users", "names", "roles")
+
+
+def a_list(connection: AsyncConnection, of: Of, status: SessionStatus | None = None) -> Awaitable[object]:
+    return connection.exec_driver_sql(LISTS[of, status], {"of": "ada", "starts_at": NOW, "id": SOME_ID, "limit": 10})
+
+
 QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] = {
     "GetLiveSession": (lambda c: c.exec_driver_sql(BY_NAMES, {"names": ["a", "b"]}), "sessions_room_name_key"),
-    "sessions of an instructor": (
-        lambda c: c.exec_driver_sql(BY_INSTRUCTOR, {"created_by": "ada", "starts_at": NOW, "id": SOME_ID, "limit": 10}),
-        "Only Scan using sessions_by_instructor",
+    "sessions of an instructor": (lambda c: a_list(c, Of.INSTRUCTOR), "Only Scan using sessions_by_instructor"),
+    "sessions of a course": (lambda c: a_list(c, Of.COURSE), "Only Scan using sessions_by_course"),
+    **{
+        f"{status} sessions of {of.name.lower()}": (
+            lambda c, of=of, status=status: a_list(c, of, status),
+            f"Only Scan using sessions_{'' if status == SessionStatus.ENDED else 'open_'}by_{of.name.lower()}",
+        )
+        for of in Of
+        for status in SessionStatus
+    },
+    "whom Daily must be told of": (
+        lambda c: Moderations(c).moderated(SOME_ID, timedelta()),
+        "participants_moderated",
+    ),
+    "who of them has come": (lambda c: Moderations(c).of_users(SOME_ID, ["sam"]), "participants_daily_user_id"),
+    "attendance": (
+        lambda c: Attendance(c).of_session(SOME_ID, 10, (NOW, SOME_ID)),
+        "participants_session_id_created_at",
     ),
     "repeated create": (lambda c: Sessions(c).by_key("ada", "k"), "sessions_idempotency_key"),
     "GetSessionToken": (
-        lambda c: c.exec_driver_sql(ADMIT, {key: ["student"] for key in ("rooms", "users", "daily_users", "roles")}),
+        lambda c: c.exec_driver_sql(ADMIT, {key: ["student"] for key in ADMITTED}),
         "participants_session_id_user_id",
     ),
     "first page of participants": (

@@ -46,6 +46,7 @@ __all__ = [  # what the floors above know of Daily, beside its events
     "DailyUnreadable",
     "MeetingRecord",
     "Present",
+    "Priority",
     "RecordingAtDaily",
     "Start",
     "Stay",
@@ -127,9 +128,15 @@ class Daily:
             if refusal.status != 400 or not await self._exists(name):
                 raise
 
-    async def update_room(self, name: str, *, max_participants: int | None, recording: bool) -> bool:
-        """False when there is no such room."""
-        properties = {"max_participants": max_participants, "enable_recording": "cloud" if recording else None}
+    async def update_room(
+        self, name: str, *, max_participants: int | None, recording: bool, expires_at: datetime | None
+    ) -> bool:
+        """False when there is no such room. Who is inside stays, whatever the limit."""
+        properties = {
+            "max_participants": max_participants,
+            "enable_recording": "cloud" if recording else None,
+            "exp": None if expires_at is None else int(expires_at.timestamp()),
+        }
         change = {"properties": properties}
         answer = await self._send("POST", _path("rooms", name), Priority.CREATE, accept=(404,), json=change)
         return answer.status_code != 404
@@ -153,12 +160,18 @@ class Daily:
         answer = await self._get(_path("rooms", room_name, "presence"), accept=(404,))
         return [] if answer.status_code == 404 else model.readable("somebody present", _data(answer), model.present)
 
-    async def eject(self, room_name: str, connection_ids: Sequence[str] = (), user_ids: Sequence[str] = ()) -> None:
+    async def eject(
+        self,
+        room_name: str,
+        connection_ids: Sequence[str] = (),
+        user_ids: Sequence[str] = (),
+        priority: Priority = Priority.STOP,
+    ) -> None:
         """Puts these connections and all of these users out; that they have gone is as good."""
         whom = [{"ids": chunk} for chunk in _chunks(connection_ids)]
         whom += [{"user_ids": chunk} for chunk in _chunks(user_ids)]
         for body in whom:
-            await self._send("POST", _path("rooms", room_name, "eject"), Priority.STOP, accept=(404,), json=body)
+            await self._send("POST", _path("rooms", room_name, "eject"), priority, accept=(404,), json=body)
 
     async def update_permissions(self, room_name: str, permissions: Mapping[str, tuple[bool, bool]]) -> None:
         """By connection id: whether its microphone and its camera are allowed."""

@@ -14,9 +14,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from server.daily.model import DEFAULT_INSTANCE, Stay
+from server.daily.model import Stay
 from server.daily.wire import (
-    HIDDEN_USER,
     Item,
     Unreadable,
     given_id,
@@ -34,9 +33,7 @@ MAX_BODY = 1 << 20
 MAX_TYPE = 128
 MAX_REASON = 500
 PING = {"test": "test"}
-AMBIGUOUS = (str(DEFAULT_INSTANCE), f"-{HIDDEN_USER}-")
-"""Of the instance or the user, and of the time, Daily makes an event's id: with one of these it may be that of another
-room's or another user's event as well."""
+SOUND, PICTURE = ("audio", "screenAudio"), ("video", "screenVideo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +70,13 @@ class Joined:
     is_owner: bool
     can_send: frozenset[str] | bool | None
     """All, nothing, or these of Daily's media (`video`, `audio`, `screenVideo`, …); None when Daily does not say."""
+
+    def may_send(self, *, mic_allowed: bool, camera_allowed: bool) -> bool:
+        """Whether they joined with exactly these permissions."""
+        if self.can_send is None or isinstance(self.can_send, bool):
+            return self.can_send is (mic_allowed if mic_allowed == camera_allowed else None)
+        sound, picture = [word in self.can_send for word in SOUND], [word in self.can_send for word in PICTURE]
+        return sound == [mic_allowed] * len(SOUND) and picture == [camera_allowed] * len(PICTURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +142,8 @@ def envelope(body: bytes) -> Envelope:
     event = _object(_parsed(body))
     id, type, payload = event.get("id"), event.get("type"), _object(event.get("payload"))
     rooms = (payload.get("room"), payload.get("room_name"))
-    usable = isinstance(id, str) and is_id(id) and not any(words in id for words in AMBIGUOUS)
     return Envelope(
-        id=str(id) if usable else f"sha256:{hashlib.sha256(body).hexdigest()}",
+        id=id if isinstance(id, str) and is_id(id) else f"sha256:{hashlib.sha256(body).hexdigest()}",
         type=text(type, MAX_TYPE) or "",
         subject=next((room for room in rooms if isinstance(room, str) and is_id(room)), None),
     )

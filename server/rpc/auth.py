@@ -104,4 +104,4 @@ def _caller_of(claims: dict[str, Any]) -> Caller:
         raise _refused("it names no user", message)
     name = claims.get("name")
     role = Role.INSTRUCTOR if claims.get("role") == Role.INSTRUCTOR else Role.STUDENT
-    return Caller(id, name[:MAX_NAME] if isinstance(name, str) and name else id, role)
+    return Caller(id, name[:MAX_NAME] if isinstance(name, str) and name else None, role)

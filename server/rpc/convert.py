@@ -3,15 +3,19 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from server.errors import InvalidArgument
 from server.usecases.recordings import Playback
-from storage.model import NewSession, Participant, Recording, Session, SessionRow
+from server.usecases.report import Attendance
+from storage.model import NewSession, Participant, Recording, Session, SessionChanges, SessionRow, SessionStatus
 
+SessionList = TypeVar("SessionList", rpc.GetInstructorLiveSessionsResponse, rpc.GetCourseLiveSessionsResponse)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_TIME = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 MAX_TIME = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
@@ -44,6 +48,50 @@ def new_session(request: rpc.CreateLiveSessionRequest, max_participants: int) ->
     )
 
 
+def session_changes(request: rpc.UpdateLiveSessionRequest, max_participants: int) -> SessionChanges:
+    given = _given(request, "course_id", "starts_at", "recording_enabled", "max_participants")
+    if "course_id" in given and not request.course_id.strip():
+        raise InvalidArgument("courseId must not be blank", "courseId")
+    return SessionChanges(
+        course_id=_id(request.course_id, "courseId") if "course_id" in given else None,
+        starts_at=_starts_at(request.starts_at) if "starts_at" in given else None,
+        recording_enabled=request.recording_enabled if "recording_enabled" in given else None,
+        max_participants=_new_limit(request, max_participants) if "max_participants" in given else None,
+    )
+
+
+def permissions(request: rpc.UpdateSessionParticipantRequest) -> tuple[bool | None, bool | None]:
+    """Of the microphone and of the camera; None is left as it is."""
+    given = _given(request, "mic_allowed", "camera_allowed")
+    return (
+        request.mic_allowed if "mic_allowed" in given else None,
+        request.camera_allowed if "camera_allowed" in given else None,
+    )
+
+
+def _given(request: Message, *names: str) -> set[str]:
+    """Those of these optional fields that are given, which is at least one."""
+    given = {name for name in names if request.HasField(name)}
+    if not given:
+        written = [request.DESCRIPTOR.fields_by_name[name].json_name for name in names]
+        raise InvalidArgument(f"{', '.join(written[:-1])} or {written[-1]} is required", *written)
+    return given
+
+
+def _new_limit(request: rpc.UpdateLiveSessionRequest, most: int) -> int:
+    if not 0 <= request.max_participants <= most:
+        raise InvalidArgument(f"maxParticipants must be between 1 and {most}, or 0 for no limit", "maxParticipants")
+    return request.max_participants
+
+
+def status(number: int) -> SessionStatus | None:
+    """None where none is asked for."""
+    try:
+        return SessionStatus(pb.LiveSession.Status.Name(number)) if number else None
+    except ValueError:
+        raise InvalidArgument("status must be scheduled, live or ended", "status") from None
+
+
 def session_name(name: str) -> str:
     if not ROOM_NAME.fullmatch(name):
         raise InvalidArgument("sessionName must be 1 to 128 letters, digits, - or _", "sessionName")
@@ -52,6 +100,14 @@ def session_name(name: str) -> str:
 
 def instructor_id(id: str) -> str:
     return _id(id, "instructorId")
+
+
+def course_id(id: str) -> str:
+    return _id(id, "courseId")
+
+
+def user_id(id: str) -> str:
+    return _id(id, "userId")
 
 
 def idempotency_key(key: str | None) -> str | None:
@@ -112,7 +168,7 @@ def session_row(row: SessionRow) -> pb.LiveSession:
     return _from_row(row, pb.LiveSession)
 
 
-def add_sessions(answer: rpc.GetInstructorLiveSessionsResponse, rows: Sequence[SessionRow]) -> None:
+def add_sessions(answer: SessionList, rows: Sequence[SessionRow]) -> None:
     """Made inside the one message: a thousand sessions cost half of what they cost one by one."""
     for row in rows:
         _from_row(row, answer.sessions.add)
@@ -162,6 +218,20 @@ def participant(participant: Participant) -> pb.SessionParticipant:
         camera_allowed=participant.camera_allowed,
         created_at=timestamp(participant.created_at),
         updated_at=timestamp(participant.updated_at),
+    )
+
+
+def attendance(attendance: Attendance) -> pb.Attendance:
+    stays = attendance.stays
+    return pb.Attendance(
+        user_id=attendance.user_id,
+        name=attendance.name,
+        role=attendance.role,
+        joined_at=timestamp(attendance.joined_at),
+        left_at=timestamp(attendance.left_at),
+        duration=attendance.duration,
+        share=attendance.share,
+        stays=[pb.Attendance.Stay(joined_at=timestamp(joined), left_at=timestamp(left)) for joined, left in stays],
     )
 
 

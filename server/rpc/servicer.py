@@ -1,19 +1,24 @@
 """The RPCs: convert, call the use case, convert. What each one promises stands in service.proto."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from google.api.httpbody_pb2 import HttpBody
 from grpc.aio import ServicerContext
 
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer
 from server.caller import caller
-from server.rpc import convert, paging
-from server.usecases import participants, recordings, room_events, sessions
+from server.rpc import convert, paging, spreadsheet
+from server.usecases import moderation, participants, recordings, report, room_events, sessions
 from server.usecases.service import Service
+from storage.model import Of, SessionRow
 
 Context = ServicerContext[Any, Any]
 PART = 1500
@@ -39,6 +44,11 @@ class Servicer(LiveSessionsServicer):
     async def DeleteLiveSession(self, request: rpc.DeleteLiveSessionRequest, context: Context) -> pb.LiveSession:
         name = convert.session_name(request.session_name)
         return convert.session(await sessions.delete(self._service, caller(), name))
+
+    async def UpdateLiveSession(self, request: rpc.UpdateLiveSessionRequest, context: Context) -> pb.LiveSession:
+        name = convert.session_name(request.session_name)
+        changes = convert.session_changes(request, self._max_participants)
+        return convert.session(await sessions.update(self._service, caller(), name, changes))
 
     async def StartSessionRecording(
         self, request: rpc.StartSessionRecordingRequest, context: Context
@@ -69,27 +79,40 @@ class Servicer(LiveSessionsServicer):
         self, request: rpc.GetInstructorLiveSessionsRequest, context: Context
     ) -> rpc.GetInstructorLiveSessionsResponse:
         instructor = convert.instructor_id(request.instructor_id)
-        page = paging.page(request, scope=instructor)
+        return await self._sessions(request, Of.INSTRUCTOR, instructor, rpc.GetInstructorLiveSessionsResponse())
+
+    async def GetCourseLiveSessions(
+        self, request: rpc.GetCourseLiveSessionsRequest, context: Context
+    ) -> rpc.GetCourseLiveSessionsResponse:
+        course = convert.course_id(request.course_id)
+        return await self._sessions(request, Of.COURSE, course, rpc.GetCourseLiveSessionsResponse())
+
+    async def _sessions(self, request: Any, of: Of, id: str, answer: convert.SessionList) -> convert.SessionList:
+        status = convert.status(request.status)
+        page = paging.page(request, scope=id if status is None else f"{status} {id}")
+        read = partial(sessions.list_of, self._service, of, id, status)
         if page.size is None:
-            return await self._all_sessions(instructor)
-        found = await sessions.of_instructor(self._service, instructor, page.limit, page.after)
-        rows, token = page.cut(found, lambda session: convert.time(session.starts_at))
-        answer = rpc.GetInstructorLiveSessionsResponse(next_page_token=token)
-        convert.add_sessions(answer, rows)
+            await self._add_all(answer, read)
+        else:
+            rows, answer.next_page_token = page.cut(await read(page.limit, page.after), _starts_at)
+            convert.add_sessions(answer, rows)
         return answer
 
-    async def _all_sessions(self, instructor: str) -> rpc.GetInstructorLiveSessionsResponse:
+    async def _add_all(
+        self,
+        answer: convert.SessionList,
+        read: Callable[[int, paging.Cursor | None], Awaitable[list[SessionRow]]],
+    ) -> None:
         """In parts, between which other calls have their turn; of long lists, one is made at a time."""
-        answer, after = rpc.GetInstructorLiveSessionsResponse(), None
+        after: paging.Cursor | None = None
         async with AsyncExitStack() as turn:
-            while rows := await sessions.of_instructor(self._service, instructor, PART, after):
+            while rows := await read(PART, after):
                 convert.add_sessions(answer, rows)
                 if len(rows) < PART:
                     break
                 if after is None:
                     await turn.enter_async_context(self._long_lists)
-                after = convert.time(rows[-1].starts_at), UUID(rows[-1].id)
-        return answer
+                after = _starts_at(rows[-1]), UUID(rows[-1].id)
 
     async def ListSessionParticipants(
         self, request: rpc.ListSessionParticipantsRequest, context: Context
@@ -107,6 +130,46 @@ class Servicer(LiveSessionsServicer):
         found = await recordings.of_session(self._service, caller(), name)
         return rpc.ListSessionRecordingsResponse(recordings=map(convert.recording, found))
 
+    async def UpdateSessionParticipant(
+        self, request: rpc.UpdateSessionParticipantRequest, context: Context
+    ) -> pb.SessionParticipant:
+        name, user = convert.session_name(request.session_name), convert.user_id(request.user_id)
+        mic, camera = convert.permissions(request)
+        return convert.participant(await moderation.permit(self._service, caller(), name, user, mic, camera))
+
+    async def MuteSessionParticipants(
+        self, request: rpc.MuteSessionParticipantsRequest, context: Context
+    ) -> rpc.MuteSessionParticipantsResponse:
+        name = convert.session_name(request.session_name)
+        muted = await moderation.mute(self._service, caller(), name)
+        return rpc.MuteSessionParticipantsResponse(participants=map(convert.participant, muted))
+
+    async def RemoveSessionParticipant(
+        self, request: rpc.RemoveSessionParticipantRequest, context: Context
+    ) -> pb.SessionParticipant:
+        name, user = convert.session_name(request.session_name), convert.user_id(request.user_id)
+        return convert.participant(await moderation.remove(self._service, caller(), name, user))
+
+    async def ReadmitSessionParticipant(
+        self, request: rpc.ReadmitSessionParticipantRequest, context: Context
+    ) -> pb.SessionParticipant:
+        name, user = convert.session_name(request.session_name), convert.user_id(request.user_id)
+        return convert.participant(await moderation.readmit(self._service, caller(), name, user))
+
+    async def GetSessionAttendance(
+        self, request: rpc.GetSessionAttendanceRequest, context: Context
+    ) -> rpc.GetSessionAttendanceResponse:
+        name = convert.session_name(request.session_name)
+        page = paging.page(request, scope=name)
+        found = await report.attendance(self._service, caller(), name, page.limit, page.after)
+        rows, token = page.cut(found, lambda attendance: attendance.created_at)
+        return rpc.GetSessionAttendanceResponse(attendance=map(convert.attendance, rows), next_page_token=token)
+
+    async def ExportSessionAttendance(self, request: rpc.ExportSessionAttendanceRequest, context: Context) -> HttpBody:
+        name = convert.session_name(request.session_name)
+        table = await spreadsheet.attendance(report.all_attendance(self._service, caller(), name))
+        return HttpBody(content_type=spreadsheet.CONTENT_TYPE, data=table)
+
     async def ReceiveDailyWebhook(
         self, request: rpc.ReceiveDailyWebhookRequest, context: Context
     ) -> rpc.ReceiveDailyWebhookResponse:
@@ -115,6 +178,10 @@ class Servicer(LiveSessionsServicer):
         timestamp = metadata.get("x-webhook-timestamp", "")
         await room_events.receive(self._service, self._webhook_secret, signature, timestamp, request.body.data)
         return rpc.ReceiveDailyWebhookResponse()
+
+
+def _starts_at(row: SessionRow) -> datetime:
+    return convert.time(row.starts_at)
 
 
 def _metadata(context: Context) -> dict[str, str]:

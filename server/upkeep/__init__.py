@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from server.upkeep import attendance, housekeeping, inbox, queue, recordings, sessions, webhook
+from server.upkeep import attendance, housekeeping, inbox, moderation, queue, recordings, rooms, sessions, webhook
 from server.upkeep.queue import Work
 from server.usecases.service import Service
 from storage.queue import Line
@@ -19,7 +19,8 @@ async def run(service: Service, daily_webhook: webhook.Webhook | None) -> None:
     works: Mapping[Line, Work] = {
         Line.ENDS: sessions.end,
         Line.CLOSINGS: sessions.close,
-        Line.SESSIONS: sessions.look_after,
+        Line.SESSIONS: rooms.look_after,
+        Line.MODERATIONS: moderation.look_after,
         Line.STARTS: recordings.finish_start,
         Line.RECORDINGS: recordings.look_after,
         Line.MEETINGS: attendance.compare,

@@ -79,7 +79,10 @@ async def _untold(tx: Transaction, records: list[MeetingRecord]) -> list[tuple[U
 
 async def _write(tx: Transaction, session_id: UUID, record: MeetingRecord, service: Service) -> None:
     session = rules.found(await tx.sessions.lock_by_id(session_id))
-    stays = [Connection(stay.connection_id, stay.user_id, stay.joined_at, stay.left_at) for stay in record.stays]
+    stays = [
+        Connection(stay.connection_id, stay.user_id, stay.joined_at, stay.left_at, user_name=stay.user_name)
+        for stay in record.stays
+    ]
     await room_events.come_alive(tx, [session], service.lifetimes)
     await tx.participants.recorded(session_id, stays)
     await tx.meetings.seen(session_id, record.id, record.started_at, record.ended_at, PAUSE)

@@ -20,6 +20,7 @@ from server.usecases import room_events, rules
 from server.usecases.service import Service
 from storage.errors import StorageError
 from storage.model import Event, Session
+from storage.queue import Line
 from storage.store import Transaction
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,9 @@ async def _come(news: asyncio.Event) -> None:
 
 async def _apply_due(service: Service) -> bool:
     try:
-        return await service.store.run(_apply_together, service)
+        more = await service.store.run(_apply_together, service)
+        service.due[Line.MODERATIONS].set()
+        return more
     except StorageError as problem:  # what one of the rooms waits for, such as a lock, must keep no other waiting
         logger.warning("applying events room by room: %s", problem)
         return await _apply_room_by_room(service)

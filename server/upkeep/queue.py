@@ -42,20 +42,23 @@ async def run(service: Service, works: Mapping[Line, Work]) -> None:
 async def _serve(service: Service, line: Line, work: Work) -> None:
     busy: set[asyncio.Task[None]] = set()
     while True:
+        service.due[line].clear()
         taken = await _taken(service, line, AT_ONCE - len(busy))
         for item, attempts in taken:
             task = asyncio.create_task(_see_to(service, line, work, item, attempts))
             busy.add(task)
             task.add_done_callback(busy.discard)
         if not taken or len(busy) == AT_ONCE:
-            await _pause_or_end_of_one(busy)
+            await _pause_or_end_of_one(busy, service.due[line])
 
 
-async def _pause_or_end_of_one(busy: set[asyncio.Task[None]]) -> None:
-    if busy:
-        await asyncio.wait(busy, timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
-    else:
-        await asyncio.sleep(INTERVAL)
+async def _pause_or_end_of_one(busy: set[asyncio.Task[None]], due: asyncio.Event) -> None:
+    """Or until something is due at once."""
+    waiting = asyncio.create_task(due.wait())
+    try:
+        await asyncio.wait({*busy, waiting}, timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 async def _taken(service: Service, line: Line, items: int) -> list[tuple[Any, int]]:

@@ -78,8 +78,7 @@ async def _seen_empty(tx: Transaction, session: Session) -> None:
 
 async def _note(tx: Transaction, session: Session, present: list[Present]) -> None:
     await tx.sessions.lock_by_id(session.id)
-    stays = [Connection(one.connection_id, one.user_id, one.joined_at, None) for one in present if one.joined_at]
-    await tx.participants.recorded(session.id, stays)
+    await tx.participants.recorded(session.id, rules.stays_of(present))
 
 
 async def _close_short_stays(tx: Transaction, session: Session, now: datetime) -> None:

@@ -63,7 +63,7 @@ async def recordings_of(tx: Transaction, session_id: UUID) -> list[Recording]:
 async def stop_recordings(service: Service, session: Session, rows: list[Recording]) -> bool:
     """Stops whatever records in the room: under our instances, those of starts that seemed to have failed included, and
     under Daily's default one, which is that of the button inside the call. Whether there was anything to stop."""
-    if not session.recording_enabled:
+    if not rules.may_have_recorded(session):
         return False
     running = [row.instance_id for row in rows if row.status == RecordingStatus.PROCESSING]
     if any([await service.daily.stop_recording(session.room_name, instance) for instance in dict.fromkeys(running)]):
@@ -140,7 +140,7 @@ async def _empty(service: Service, session: Session) -> None:
 async def _stop_strays(service: Service, session: Session, *, just_left: bool) -> None:
     """What still records, or was recorded without our being told, is listed by the room for the last time. What those
     who were put out just now have started need not be listed yet."""
-    if not session.recording_enabled:
+    if not rules.may_have_recorded(session):
         return
     listed = await service.daily.recordings(session.room_name)
     rows = await service.store.run(_with_strangers, session, listed)

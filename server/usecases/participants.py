@@ -5,6 +5,7 @@ from uuid import UUID
 
 from server.caller import Caller
 from server.daily.client import user_id
+from server.daily.wire import text
 from server.usecases import rules
 from server.usecases.service import Service
 from storage.model import Participant
@@ -15,12 +16,13 @@ Cursor = tuple[datetime, UUID]
 
 async def issue_token(service: Service, caller: Caller, room_name: str) -> str:
     """Records the caller as a participant and returns a meeting token for Daily."""
-    user = user_id(caller.id)
-    admission = rules.may_join(await service.store.admission((room_name, caller.id, user, caller.role)), room_name)
+    user, name = user_id(caller.id), text(caller.name)
+    asked = (room_name, caller.id, user, name, caller.role)
+    admission = rules.may_join(await service.store.admission(asked), room_name)
     return await service.daily.meeting_token(
         room_name,
         user=user,
-        name=caller.name,
+        name=name or caller.id,
         role=caller.role,
         mic_allowed=admission.mic_allowed,
         camera_allowed=admission.camera_allowed,

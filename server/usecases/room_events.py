@@ -20,7 +20,7 @@ from server.daily.events import (
     RecordingStarted,
 )
 from server.errors import InvalidArgument, Unauthenticated
-from server.usecases import ending
+from server.usecases import ending, moderation
 from server.usecases.recordings import OVERDUE
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
@@ -66,6 +66,8 @@ async def apply(tx: Transaction, told: Sequence[Told], lifetimes: Lifetimes) -> 
     stays = [(one.session.id, _stay(one.event)) for one in told if isinstance(one.event, Joined | Left)]
     if stays:
         await tx.participants.told(stays)
+    joins = [(one.session.id, one.event) for one in told if isinstance(one.event, Joined)]
+    await moderation.who_came(tx, joins)
     for one in told:
         if isinstance(one.event, MeetingStarted | MeetingEnded):
             await _meeting(tx, one.session, one.event)
@@ -107,8 +109,10 @@ async def perhaps_empty(tx: Transaction, session_ids: list[UUID], lifetimes: Lif
 def _stay(event: Joined | Left) -> Connection:
     if isinstance(event, Joined):
         stay = event.stay
-        return Connection(stay.connection_id, stay.user_id, stay.joined_at, None, event.is_owner)
-    return Connection(event.connection_id, event.user_id, event.joined_at, event.left_at, event.is_owner)
+        return Connection(stay.connection_id, stay.user_id, stay.joined_at, None, event.is_owner, stay.user_name)
+    return Connection(
+        event.connection_id, event.user_id, event.joined_at, event.left_at, event.is_owner, event.user_name
+    )
 
 
 async def _meeting(tx: Transaction, session: Session, event: MeetingStarted | MeetingEnded) -> None:

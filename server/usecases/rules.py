@@ -1,21 +1,25 @@
 """Pure decisions: no I/O, no waiting, the time passed in. They return quietly or raise."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from server import deadline
 from server.caller import Caller
+from server.daily.model import Present
 from server.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from storage.model import (
     Admission,
     Chore,
+    Connection,
     NewSession,
     Occupancy,
     Participant,
     Recording,
     RecordingStatus,
     Session,
+    SessionChanges,
     SessionRow,
     SessionStatus,
 )
@@ -49,9 +53,10 @@ class Lifetimes:
     def room_expires_at(self, session: Session) -> datetime | None:
         if self.no_show is None or self.max_duration is None or self.closing is None:
             return None
+        latest_start = max(planned(session), session.updated_at)
         try:
-            return planned(session) + self.no_show + self.max_duration + self.closing + LAST_RESORT
-        except OverflowError:  # it is planned for the last days of the calendar
+            return latest_start + self.no_show + self.max_duration + self.closing + LAST_RESORT
+        except OverflowError:  # in the last days of the year 9999
             return None
 
 
@@ -156,8 +161,7 @@ def ended() -> FailedPrecondition:
 
 def same_request(session: Session, new: NewSession) -> None:
     """A repeated create must ask for what the first one asked for, and before its session has ended."""
-    first = NewSession(session.course_id, session.starts_at, session.recording_enabled, session.max_participants)
-    if first != new:
+    if (session.created_as or as_created(session)) != as_created(new):
         raise InvalidArgument(
             "Idempotency-Key was used before with another request",
             "Idempotency-Key",
@@ -165,6 +169,56 @@ def same_request(session: Session, new: NewSession) -> None:
         )
     if session.end_requested_at is not None:
         raise ended()
+
+
+def as_created(what: Session | NewSession) -> str:
+    """What a create asked for, to be compared with what another one asks for."""
+    return json.dumps([what.course_id, what.starts_at.isoformat(), what.recording_enabled, what.max_participants])
+
+
+def may_have_recorded(session: Session) -> bool:
+    """Also one in which that has been switched off."""
+    return session.recording_enabled or session.room_changed_at is not None
+
+
+def changes(session: Session, asked: SessionChanges) -> dict[str, object]:
+    """The columns that differ from what is asked for."""
+    values = {field.name: getattr(asked, field.name) for field in fields(asked)}
+    if asked.max_participants == 0:
+        values["max_participants"] = None
+    given = [name for name in values if getattr(asked, name) is not None]
+    differing = {name: values[name] for name in given if values[name] != getattr(session, name)}
+    if session.end_requested_at is not None:
+        raise ended()
+    if "starts_at" in differing and session.status != SessionStatus.SCHEDULED:
+        raise FailedPrecondition("Session has started", "SESSION_STARTED")
+    return differing
+
+
+def room_is_stale(session: Session) -> bool:
+    """Whether it is not certain that Daily knows what was changed of the room."""
+    changed, updated = session.room_changed_at, session.room_updated_at
+    return changed is not None and (updated is None or updated < changed)
+
+
+def may_be_removed(session: Session, user_id: str) -> None:
+    if user_id == session.created_by:
+        raise FailedPrecondition("The session's instructor cannot be removed", "INSTRUCTOR_NOT_REMOVABLE")
+
+
+def known(participant: Participant | None) -> Participant:
+    if participant is None:
+        raise NotFound("Participant not found", "PARTICIPANT_NOT_FOUND")
+    return participant
+
+
+def stays_of(present: list[Present]) -> list[Connection]:
+    """As Daily's presence tells them."""
+    return [
+        Connection(one.connection_id, one.user_id, one.joined_at, None, user_name=one.user_name)
+        for one in present
+        if one.joined_at
+    ]
 
 
 def is_undecided(recording: Recording) -> bool:

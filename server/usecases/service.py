@@ -1,6 +1,7 @@
 """What every use case works with."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from server.usecases.rules import Lifetimes
 from server.works import Works
 from storage.errors import StorageError
 from storage.model import Recording, Session
+from storage.queue import Line
 from storage.store import Store, Transaction
 
 T = TypeVar("T")
@@ -33,6 +35,8 @@ class Service:
     """Set when this process has put one of Daily's events into the inbox."""
     news_of_no_room: asyncio.Event = field(default_factory=asyncio.Event)
     """The same, of those that do not say which room they are about."""
+    due: defaultdict[Line, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+    """Set when this process has made an item of the line due that should not wait for the next look."""
 
     async def see_through(self, verb: str, item: Session | Recording, work: Callable[[], Awaitable[T]]) -> T | None:
         """Does what a committed intent asks for, whoever still waits for it; upkeep goes on with what fails. None when

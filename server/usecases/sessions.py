@@ -10,7 +10,7 @@ from server.caller import Caller
 from server.errors import ServiceError, Unavailable
 from server.usecases import ending, rules
 from server.usecases.service import POLL_INTERVAL, Service
-from storage.model import NewSession, Session, SessionRow
+from storage.model import NewSession, Of, Session, SessionChanges, SessionRow, SessionStatus
 from storage.store import Transaction
 
 
@@ -84,10 +84,43 @@ async def get(service: Service, room_name: str) -> SessionRow:
     return rules.found(await service.store.session(room_name))
 
 
-async def of_instructor(
-    service: Service, instructor_id: str, limit: int | None, after: tuple[datetime, UUID] | None
+async def update(service: Service, caller: Caller, room_name: str, asked: SessionChanges) -> Session:
+    session = await service.store.run(_update, caller, room_name, asked)
+    if rules.room_is_stale(session):
+        await service.see_through("update", session, partial(tell_room, service, session))
+    return session
+
+
+async def _update(tx: Transaction, caller: Caller, room_name: str, asked: SessionChanges) -> Session:
+    session = rules.found(await tx.sessions.lock(room_name))
+    rules.owns(caller, session, "update")
+    values = rules.changes(session, asked)
+    if not values:
+        return session
+    of_room = values.keys() != {"course_id"}
+    return await tx.sessions.change(session.id, values, rules.as_created(session), rules.LEASE, of_room=of_room)
+
+
+async def tell_room(service: Service, session: Session) -> None:
+    """What Daily must know of the room. That there is none any more is as good."""
+    await service.daily.update_room(
+        session.room_name,
+        max_participants=session.max_participants,
+        recording=session.recording_enabled,
+        expires_at=service.lifetimes.room_expires_at(session),
+    )
+
+
+async def list_of(
+    service: Service,
+    of: Of,
+    id: str,
+    status: SessionStatus | None,
+    limit: int | None,
+    after: tuple[datetime, UUID] | None,
 ) -> list[SessionRow]:
-    return await service.store.sessions_of(instructor_id, limit, after)
+    """An instructor's, or a course's."""
+    return await service.store.sessions_of(of, id, status, limit, after)
 
 
 async def delete(service: Service, caller: Caller, room_name: str) -> Session:

@@ -1,10 +1,11 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -78,6 +79,33 @@ class SessionParticipant(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
     def __init__(self, id: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., role: _Optional[_Union[SessionParticipant.Role, str]] = ..., joined_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., left_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., was_kicked: _Optional[bool] = ..., mic_allowed: _Optional[bool] = ..., camera_allowed: _Optional[bool] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Attendance(_message.Message):
+    __slots__ = ("user_id", "name", "role", "joined_at", "left_at", "duration", "share", "stays")
+    class Stay(_message.Message):
+        __slots__ = ("joined_at", "left_at")
+        JOINED_AT_FIELD_NUMBER: _ClassVar[int]
+        LEFT_AT_FIELD_NUMBER: _ClassVar[int]
+        joined_at: _timestamp_pb2.Timestamp
+        left_at: _timestamp_pb2.Timestamp
+        def __init__(self, joined_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., left_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    JOINED_AT_FIELD_NUMBER: _ClassVar[int]
+    LEFT_AT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    STAYS_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    name: str
+    role: SessionParticipant.Role
+    joined_at: _timestamp_pb2.Timestamp
+    left_at: _timestamp_pb2.Timestamp
+    duration: int
+    share: float
+    stays: _containers.RepeatedCompositeFieldContainer[Attendance.Stay]
+    def __init__(self, user_id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[_Union[SessionParticipant.Role, str]] = ..., joined_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., left_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., duration: _Optional[int] = ..., share: _Optional[float] = ..., stays: _Optional[_Iterable[_Union[Attendance.Stay, _Mapping]]] = ...) -> None: ...
 
 class Recording(_message.Message):
     __slots__ = ("id", "session_id", "recording_id", "s3_key", "duration", "status", "created_at", "updated_at", "failure_reason")

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from live_sessions.v1 import resources_pb2 as live__sessions_dot_v1_dot_resources__pb2
 from live_sessions.v1 import service_pb2 as live__sessions_dot_v1_dot_service__pb2
 
@@ -63,6 +64,11 @@ class LiveSessionsStub:
                 request_serializer=live__sessions_dot_v1_dot_service__pb2.DeleteLiveSessionRequest.SerializeToString,
                 response_deserializer=live__sessions_dot_v1_dot_resources__pb2.LiveSession.FromString,
                 _registered_method=True)
+        self.UpdateLiveSession = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/UpdateLiveSession',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.UpdateLiveSessionRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_resources__pb2.LiveSession.FromString,
+                _registered_method=True)
         self.StartSessionRecording = channel.unary_unary(
                 '/live_sessions.v1.LiveSessions/StartSessionRecording',
                 request_serializer=live__sessions_dot_v1_dot_service__pb2.StartSessionRecordingRequest.SerializeToString,
@@ -88,6 +94,11 @@ class LiveSessionsStub:
                 request_serializer=live__sessions_dot_v1_dot_service__pb2.GetInstructorLiveSessionsRequest.SerializeToString,
                 response_deserializer=live__sessions_dot_v1_dot_service__pb2.GetInstructorLiveSessionsResponse.FromString,
                 _registered_method=True)
+        self.GetCourseLiveSessions = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/GetCourseLiveSessions',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.GetCourseLiveSessionsRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_service__pb2.GetCourseLiveSessionsResponse.FromString,
+                _registered_method=True)
         self.ListSessionParticipants = channel.unary_unary(
                 '/live_sessions.v1.LiveSessions/ListSessionParticipants',
                 request_serializer=live__sessions_dot_v1_dot_service__pb2.ListSessionParticipantsRequest.SerializeToString,
@@ -97,6 +108,36 @@ class LiveSessionsStub:
                 '/live_sessions.v1.LiveSessions/ListSessionRecordings',
                 request_serializer=live__sessions_dot_v1_dot_service__pb2.ListSessionRecordingsRequest.SerializeToString,
                 response_deserializer=live__sessions_dot_v1_dot_service__pb2.ListSessionRecordingsResponse.FromString,
+                _registered_method=True)
+        self.UpdateSessionParticipant = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/UpdateSessionParticipant',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.UpdateSessionParticipantRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.FromString,
+                _registered_method=True)
+        self.MuteSessionParticipants = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/MuteSessionParticipants',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.MuteSessionParticipantsRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_service__pb2.MuteSessionParticipantsResponse.FromString,
+                _registered_method=True)
+        self.RemoveSessionParticipant = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/RemoveSessionParticipant',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.RemoveSessionParticipantRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.FromString,
+                _registered_method=True)
+        self.ReadmitSessionParticipant = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/ReadmitSessionParticipant',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.ReadmitSessionParticipantRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.FromString,
+                _registered_method=True)
+        self.GetSessionAttendance = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/GetSessionAttendance',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.GetSessionAttendanceRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_service__pb2.GetSessionAttendanceResponse.FromString,
+                _registered_method=True)
+        self.ExportSessionAttendance = channel.unary_unary(
+                '/live_sessions.v1.LiveSessions/ExportSessionAttendance',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.ExportSessionAttendanceRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.ReceiveDailyWebhook = channel.unary_unary(
                 '/live_sessions.v1.LiveSessions/ReceiveDailyWebhook',
@@ -152,6 +193,20 @@ class LiveSessionsServicer:
 
         Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the rest will be done as soon
         as Daily can be reached: from now on the session can be neither joined nor recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateLiveSession(self, request, context):
+        """Changes what is given of a session, and returns it; nothing else changes. What Daily must know, the limit and whether
+        the session may be recorded, reaches the room with this call or, where it fails, as soon as Daily can be reached. A
+        limit below the number of those inside puts nobody out, and a recording that runs goes on when recording is switched
+        off. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+        Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND; PERMISSION_DENIED "Not authorized to update
+        session:…"; FAILED_PRECONDITION when the session has ended, or another `starts_at` is given and it has started;
+        UNAVAILABLE "Failed to update session", and then the change is made all the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,6 +270,16 @@ class LiveSessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCourseLiveSessions(self, request, context):
+        """Returns the sessions of a course, newest `starts_at` first; those of an unknown course are an empty list. REST prints
+        an array, as above. Access: any signed-in user.
+
+        Errors: INVALID_ARGUMENT for a bad page; UNAVAILABLE "Failed to fetch course sessions".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSessionParticipants(self, request, context):
         """Returns the session's participants in the order in which they were recorded. REST prints an array, as above. Access:
         the instructor who created the session.
@@ -230,6 +295,80 @@ class LiveSessionsServicer:
         the instructor who created the session.
 
         Errors: NOT_FOUND; PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSessionParticipant(self, request, context):
+        """Changes whether a participant's microphone and camera are permitted, and returns the participant. It reaches all
+        devices with which they are inside now and each token that they get from now on; who joins with an older token is put
+        right. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+        Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND, also for a user whom the session does not know:
+        "Participant not found"; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session
+        has ended; UNAVAILABLE "Failed to update session participant", and then it is changed and reaches the room as soon as
+        Daily can be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MuteSessionParticipants(self, request, context):
+        """Takes the permission to use the microphone from every student of the session, and returns those from whom it was
+        taken, in the order in which they were recorded; repeated, nobody. REST prints an array, as above. It reaches the room
+        as UpdateSessionParticipant does. Access: the instructor who created the session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+        ended; UNAVAILABLE "Failed to mute session participants", and then it is changed and reaches the room as soon as Daily
+        can be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveSessionParticipant(self, request, context):
+        """Removes a person from the session, also one who has not come yet, and returns the participant with `was_kicked`. They
+        are put out of the room with all their devices and get no token. Who comes back with an older token is put out again:
+        within 3 seconds where Daily tells of it, within 15 where it does not. Repeated, it gives the same answer. Access: the
+        instructor who created the session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+        ended, or "The session's instructor cannot be removed"; UNAVAILABLE "Failed to remove session participant", and then
+        they are removed and put out as soon as Daily can be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadmitSessionParticipant(self, request, context):
+        """Takes the removal of a person back, also after the session's end, and returns the participant. They may ask for a token
+        again. Repeated, or without a removal, it changes nothing. Access: the instructor who created the session.
+
+        Errors: NOT_FOUND, also for a user whom the session does not know: "Participant not found"; PERMISSION_DENIED "Not
+        authorized to moderate session:…".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSessionAttendance(self, request, context):
+        """Returns who was there, one record a participant who has joined, in the order in which they were recorded; during the
+        session and after it. REST prints an array, as above. Access: the instructor who created the session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…"; INVALID_ARGUMENT for a bad page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSessionAttendance(self, request, context):
+        """Returns the same as one table for spreadsheets: CSV as RFC 4180 has it, in UTF-8 with a byte order mark, the header
+        `userId,name,role,joinedAt,leftAt,duration,share,stays`, of which `stays` is how many. A cell that a spreadsheet would
+        run begins with an apostrophe. REST names the file in `Content-Disposition`. Access: the instructor who created the
+        session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,6 +404,11 @@ def add_LiveSessionsServicer_to_server(servicer, server):
                     request_deserializer=live__sessions_dot_v1_dot_service__pb2.DeleteLiveSessionRequest.FromString,
                     response_serializer=live__sessions_dot_v1_dot_resources__pb2.LiveSession.SerializeToString,
             ),
+            'UpdateLiveSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateLiveSession,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.UpdateLiveSessionRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_resources__pb2.LiveSession.SerializeToString,
+            ),
             'StartSessionRecording': grpc.unary_unary_rpc_method_handler(
                     servicer.StartSessionRecording,
                     request_deserializer=live__sessions_dot_v1_dot_service__pb2.StartSessionRecordingRequest.FromString,
@@ -290,6 +434,11 @@ def add_LiveSessionsServicer_to_server(servicer, server):
                     request_deserializer=live__sessions_dot_v1_dot_service__pb2.GetInstructorLiveSessionsRequest.FromString,
                     response_serializer=live__sessions_dot_v1_dot_service__pb2.GetInstructorLiveSessionsResponse.SerializeToString,
             ),
+            'GetCourseLiveSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCourseLiveSessions,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.GetCourseLiveSessionsRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_service__pb2.GetCourseLiveSessionsResponse.SerializeToString,
+            ),
             'ListSessionParticipants': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSessionParticipants,
                     request_deserializer=live__sessions_dot_v1_dot_service__pb2.ListSessionParticipantsRequest.FromString,
@@ -299,6 +448,36 @@ def add_LiveSessionsServicer_to_server(servicer, server):
                     servicer.ListSessionRecordings,
                     request_deserializer=live__sessions_dot_v1_dot_service__pb2.ListSessionRecordingsRequest.FromString,
                     response_serializer=live__sessions_dot_v1_dot_service__pb2.ListSessionRecordingsResponse.SerializeToString,
+            ),
+            'UpdateSessionParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSessionParticipant,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.UpdateSessionParticipantRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.SerializeToString,
+            ),
+            'MuteSessionParticipants': grpc.unary_unary_rpc_method_handler(
+                    servicer.MuteSessionParticipants,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.MuteSessionParticipantsRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_service__pb2.MuteSessionParticipantsResponse.SerializeToString,
+            ),
+            'RemoveSessionParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveSessionParticipant,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.RemoveSessionParticipantRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.SerializeToString,
+            ),
+            'ReadmitSessionParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadmitSessionParticipant,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.ReadmitSessionParticipantRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.SerializeToString,
+            ),
+            'GetSessionAttendance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSessionAttendance,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.GetSessionAttendanceRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_service__pb2.GetSessionAttendanceResponse.SerializeToString,
+            ),
+            'ExportSessionAttendance': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportSessionAttendance,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.ExportSessionAttendanceRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'ReceiveDailyWebhook': grpc.unary_unary_rpc_method_handler(
                     servicer.ReceiveDailyWebhook,
@@ -399,6 +578,33 @@ class LiveSessions:
             target,
             '/live_sessions.v1.LiveSessions/DeleteLiveSession',
             live__sessions_dot_v1_dot_service__pb2.DeleteLiveSessionRequest.SerializeToString,
+            live__sessions_dot_v1_dot_resources__pb2.LiveSession.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateLiveSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/UpdateLiveSession',
+            live__sessions_dot_v1_dot_service__pb2.UpdateLiveSessionRequest.SerializeToString,
             live__sessions_dot_v1_dot_resources__pb2.LiveSession.FromString,
             options,
             channel_credentials,
@@ -546,6 +752,33 @@ class LiveSessions:
             _registered_method=True)
 
     @staticmethod
+    def GetCourseLiveSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/GetCourseLiveSessions',
+            live__sessions_dot_v1_dot_service__pb2.GetCourseLiveSessionsRequest.SerializeToString,
+            live__sessions_dot_v1_dot_service__pb2.GetCourseLiveSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListSessionParticipants(request,
             target,
             options=(),
@@ -589,6 +822,168 @@ class LiveSessions:
             '/live_sessions.v1.LiveSessions/ListSessionRecordings',
             live__sessions_dot_v1_dot_service__pb2.ListSessionRecordingsRequest.SerializeToString,
             live__sessions_dot_v1_dot_service__pb2.ListSessionRecordingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSessionParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/UpdateSessionParticipant',
+            live__sessions_dot_v1_dot_service__pb2.UpdateSessionParticipantRequest.SerializeToString,
+            live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MuteSessionParticipants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/MuteSessionParticipants',
+            live__sessions_dot_v1_dot_service__pb2.MuteSessionParticipantsRequest.SerializeToString,
+            live__sessions_dot_v1_dot_service__pb2.MuteSessionParticipantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveSessionParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/RemoveSessionParticipant',
+            live__sessions_dot_v1_dot_service__pb2.RemoveSessionParticipantRequest.SerializeToString,
+            live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadmitSessionParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/ReadmitSessionParticipant',
+            live__sessions_dot_v1_dot_service__pb2.ReadmitSessionParticipantRequest.SerializeToString,
+            live__sessions_dot_v1_dot_resources__pb2.SessionParticipant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSessionAttendance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/GetSessionAttendance',
+            live__sessions_dot_v1_dot_service__pb2.GetSessionAttendanceRequest.SerializeToString,
+            live__sessions_dot_v1_dot_service__pb2.GetSessionAttendanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSessionAttendance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/ExportSessionAttendance',
+            live__sessions_dot_v1_dot_service__pb2.ExportSessionAttendanceRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 The verbs of the API, and their REST mapping."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from live_sessions.v1 import resources_pb2 as _resources_pb2
 from live_sessions.v1 import service_pb2 as _service_pb2
@@ -71,6 +72,16 @@ class LiveSessionsStub:
     Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the rest will be done as soon
     as Daily can be reached: from now on the session can be neither joined nor recorded.
     """
+    UpdateLiveSession: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateLiveSessionRequest, _resources_pb2.LiveSession]
+    """Changes what is given of a session, and returns it; nothing else changes. What Daily must know, the limit and whether
+    the session may be recorded, reaches the room with this call or, where it fails, as soon as Daily can be reached. A
+    limit below the number of those inside puts nobody out, and a recording that runs goes on when recording is switched
+    off. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+    Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND; PERMISSION_DENIED "Not authorized to update
+    session:…"; FAILED_PRECONDITION when the session has ended, or another `starts_at` is given and it has started;
+    UNAVAILABLE "Failed to update session", and then the change is made all the same.
+    """
     StartSessionRecording: _grpc.UnaryUnaryMultiCallable[_service_pb2.StartSessionRecordingRequest, _service_pb2.StartSessionRecordingResponse]
     """Starts recording the session, which becomes `live`. A recording that is running already is returned, also one that
     somebody started inside the call: two starts at once get the same one. Access: the instructor who created the
@@ -109,6 +120,12 @@ class LiveSessionsStub:
 
     Errors: INVALID_ARGUMENT for a bad page; UNAVAILABLE "Failed to fetch instructor sessions".
     """
+    GetCourseLiveSessions: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetCourseLiveSessionsRequest, _service_pb2.GetCourseLiveSessionsResponse]
+    """Returns the sessions of a course, newest `starts_at` first; those of an unknown course are an empty list. REST prints
+    an array, as above. Access: any signed-in user.
+
+    Errors: INVALID_ARGUMENT for a bad page; UNAVAILABLE "Failed to fetch course sessions".
+    """
     ListSessionParticipants: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListSessionParticipantsRequest, _service_pb2.ListSessionParticipantsResponse]
     """Returns the session's participants in the order in which they were recorded. REST prints an array, as above. Access:
     the instructor who created the session.
@@ -120,6 +137,56 @@ class LiveSessionsStub:
     the instructor who created the session.
 
     Errors: NOT_FOUND; PERMISSION_DENIED.
+    """
+    UpdateSessionParticipant: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateSessionParticipantRequest, _resources_pb2.SessionParticipant]
+    """Changes whether a participant's microphone and camera are permitted, and returns the participant. It reaches all
+    devices with which they are inside now and each token that they get from now on; who joins with an older token is put
+    right. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+    Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND, also for a user whom the session does not know:
+    "Participant not found"; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session
+    has ended; UNAVAILABLE "Failed to update session participant", and then it is changed and reaches the room as soon as
+    Daily can be reached.
+    """
+    MuteSessionParticipants: _grpc.UnaryUnaryMultiCallable[_service_pb2.MuteSessionParticipantsRequest, _service_pb2.MuteSessionParticipantsResponse]
+    """Takes the permission to use the microphone from every student of the session, and returns those from whom it was
+    taken, in the order in which they were recorded; repeated, nobody. REST prints an array, as above. It reaches the room
+    as UpdateSessionParticipant does. Access: the instructor who created the session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+    ended; UNAVAILABLE "Failed to mute session participants", and then it is changed and reaches the room as soon as Daily
+    can be reached.
+    """
+    RemoveSessionParticipant: _grpc.UnaryUnaryMultiCallable[_service_pb2.RemoveSessionParticipantRequest, _resources_pb2.SessionParticipant]
+    """Removes a person from the session, also one who has not come yet, and returns the participant with `was_kicked`. They
+    are put out of the room with all their devices and get no token. Who comes back with an older token is put out again:
+    within 3 seconds where Daily tells of it, within 15 where it does not. Repeated, it gives the same answer. Access: the
+    instructor who created the session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+    ended, or "The session's instructor cannot be removed"; UNAVAILABLE "Failed to remove session participant", and then
+    they are removed and put out as soon as Daily can be reached.
+    """
+    ReadmitSessionParticipant: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReadmitSessionParticipantRequest, _resources_pb2.SessionParticipant]
+    """Takes the removal of a person back, also after the session's end, and returns the participant. They may ask for a token
+    again. Repeated, or without a removal, it changes nothing. Access: the instructor who created the session.
+
+    Errors: NOT_FOUND, also for a user whom the session does not know: "Participant not found"; PERMISSION_DENIED "Not
+    authorized to moderate session:…".
+    """
+    GetSessionAttendance: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetSessionAttendanceRequest, _service_pb2.GetSessionAttendanceResponse]
+    """Returns who was there, one record a participant who has joined, in the order in which they were recorded; during the
+    session and after it. REST prints an array, as above. Access: the instructor who created the session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…"; INVALID_ARGUMENT for a bad page.
+    """
+    ExportSessionAttendance: _grpc.UnaryUnaryMultiCallable[_service_pb2.ExportSessionAttendanceRequest, _httpbody_pb2.HttpBody]
+    """Returns the same as one table for spreadsheets: CSV as RFC 4180 has it, in UTF-8 with a byte order mark, the header
+    `userId,name,role,joinedAt,leftAt,duration,share,stays`, of which `stays` is how many. A cell that a spreadsheet would
+    run begins with an apostrophe. REST names the file in `Content-Disposition`. Access: the instructor who created the
+    session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…".
     """
     ReceiveDailyWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReceiveDailyWebhookRequest, _service_pb2.ReceiveDailyWebhookResponse]
     """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
@@ -172,6 +239,16 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the rest will be done as soon
     as Daily can be reached: from now on the session can be neither joined nor recorded.
     """
+    UpdateLiveSession: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateLiveSessionRequest, _resources_pb2.LiveSession]  # type: ignore[assignment]
+    """Changes what is given of a session, and returns it; nothing else changes. What Daily must know, the limit and whether
+    the session may be recorded, reaches the room with this call or, where it fails, as soon as Daily can be reached. A
+    limit below the number of those inside puts nobody out, and a recording that runs goes on when recording is switched
+    off. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+    Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND; PERMISSION_DENIED "Not authorized to update
+    session:…"; FAILED_PRECONDITION when the session has ended, or another `starts_at` is given and it has started;
+    UNAVAILABLE "Failed to update session", and then the change is made all the same.
+    """
     StartSessionRecording: _aio.UnaryUnaryMultiCallable[_service_pb2.StartSessionRecordingRequest, _service_pb2.StartSessionRecordingResponse]  # type: ignore[assignment]
     """Starts recording the session, which becomes `live`. A recording that is running already is returned, also one that
     somebody started inside the call: two starts at once get the same one. Access: the instructor who created the
@@ -210,6 +287,12 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
 
     Errors: INVALID_ARGUMENT for a bad page; UNAVAILABLE "Failed to fetch instructor sessions".
     """
+    GetCourseLiveSessions: _aio.UnaryUnaryMultiCallable[_service_pb2.GetCourseLiveSessionsRequest, _service_pb2.GetCourseLiveSessionsResponse]  # type: ignore[assignment]
+    """Returns the sessions of a course, newest `starts_at` first; those of an unknown course are an empty list. REST prints
+    an array, as above. Access: any signed-in user.
+
+    Errors: INVALID_ARGUMENT for a bad page; UNAVAILABLE "Failed to fetch course sessions".
+    """
     ListSessionParticipants: _aio.UnaryUnaryMultiCallable[_service_pb2.ListSessionParticipantsRequest, _service_pb2.ListSessionParticipantsResponse]  # type: ignore[assignment]
     """Returns the session's participants in the order in which they were recorded. REST prints an array, as above. Access:
     the instructor who created the session.
@@ -221,6 +304,56 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     the instructor who created the session.
 
     Errors: NOT_FOUND; PERMISSION_DENIED.
+    """
+    UpdateSessionParticipant: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateSessionParticipantRequest, _resources_pb2.SessionParticipant]  # type: ignore[assignment]
+    """Changes whether a participant's microphone and camera are permitted, and returns the participant. It reaches all
+    devices with which they are inside now and each token that they get from now on; who joins with an older token is put
+    right. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+    Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND, also for a user whom the session does not know:
+    "Participant not found"; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session
+    has ended; UNAVAILABLE "Failed to update session participant", and then it is changed and reaches the room as soon as
+    Daily can be reached.
+    """
+    MuteSessionParticipants: _aio.UnaryUnaryMultiCallable[_service_pb2.MuteSessionParticipantsRequest, _service_pb2.MuteSessionParticipantsResponse]  # type: ignore[assignment]
+    """Takes the permission to use the microphone from every student of the session, and returns those from whom it was
+    taken, in the order in which they were recorded; repeated, nobody. REST prints an array, as above. It reaches the room
+    as UpdateSessionParticipant does. Access: the instructor who created the session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+    ended; UNAVAILABLE "Failed to mute session participants", and then it is changed and reaches the room as soon as Daily
+    can be reached.
+    """
+    RemoveSessionParticipant: _aio.UnaryUnaryMultiCallable[_service_pb2.RemoveSessionParticipantRequest, _resources_pb2.SessionParticipant]  # type: ignore[assignment]
+    """Removes a person from the session, also one who has not come yet, and returns the participant with `was_kicked`. They
+    are put out of the room with all their devices and get no token. Who comes back with an older token is put out again:
+    within 3 seconds where Daily tells of it, within 15 where it does not. Repeated, it gives the same answer. Access: the
+    instructor who created the session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+    ended, or "The session's instructor cannot be removed"; UNAVAILABLE "Failed to remove session participant", and then
+    they are removed and put out as soon as Daily can be reached.
+    """
+    ReadmitSessionParticipant: _aio.UnaryUnaryMultiCallable[_service_pb2.ReadmitSessionParticipantRequest, _resources_pb2.SessionParticipant]  # type: ignore[assignment]
+    """Takes the removal of a person back, also after the session's end, and returns the participant. They may ask for a token
+    again. Repeated, or without a removal, it changes nothing. Access: the instructor who created the session.
+
+    Errors: NOT_FOUND, also for a user whom the session does not know: "Participant not found"; PERMISSION_DENIED "Not
+    authorized to moderate session:…".
+    """
+    GetSessionAttendance: _aio.UnaryUnaryMultiCallable[_service_pb2.GetSessionAttendanceRequest, _service_pb2.GetSessionAttendanceResponse]  # type: ignore[assignment]
+    """Returns who was there, one record a participant who has joined, in the order in which they were recorded; during the
+    session and after it. REST prints an array, as above. Access: the instructor who created the session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…"; INVALID_ARGUMENT for a bad page.
+    """
+    ExportSessionAttendance: _aio.UnaryUnaryMultiCallable[_service_pb2.ExportSessionAttendanceRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns the same as one table for spreadsheets: CSV as RFC 4180 has it, in UTF-8 with a byte order mark, the header
+    `userId,name,role,joinedAt,leftAt,duration,share,stays`, of which `stays` is how many. A cell that a spreadsheet would
+    run begins with an apostrophe. REST names the file in `Content-Disposition`. Access: the instructor who created the
+    session.
+
+    Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…".
     """
     ReceiveDailyWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.ReceiveDailyWebhookRequest, _service_pb2.ReceiveDailyWebhookResponse]  # type: ignore[assignment]
     """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
@@ -287,6 +420,22 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND; PERMISSION_DENIED; UNAVAILABLE "Failed to delete session", and then the rest will be done as soon
         as Daily can be reached: from now on the session can be neither joined nor recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateLiveSession(
+        self,
+        request: _service_pb2.UpdateLiveSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.LiveSession, _abc.Awaitable[_resources_pb2.LiveSession]]:
+        """Changes what is given of a session, and returns it; nothing else changes. What Daily must know, the limit and whether
+        the session may be recorded, reaches the room with this call or, where it fails, as soon as Daily can be reached. A
+        limit below the number of those inside puts nobody out, and a recording that runs goes on when recording is switched
+        off. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+        Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND; PERMISSION_DENIED "Not authorized to update
+        session:…"; FAILED_PRECONDITION when the session has ended, or another `starts_at` is given and it has started;
+        UNAVAILABLE "Failed to update session", and then the change is made all the same.
         """
 
     @_abc_1.abstractmethod
@@ -358,6 +507,18 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetCourseLiveSessions(
+        self,
+        request: _service_pb2.GetCourseLiveSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetCourseLiveSessionsResponse, _abc.Awaitable[_service_pb2.GetCourseLiveSessionsResponse]]:
+        """Returns the sessions of a course, newest `starts_at` first; those of an unknown course are an empty list. REST prints
+        an array, as above. Access: any signed-in user.
+
+        Errors: INVALID_ARGUMENT for a bad page; UNAVAILABLE "Failed to fetch course sessions".
+        """
+
+    @_abc_1.abstractmethod
     def ListSessionParticipants(
         self,
         request: _service_pb2.ListSessionParticipantsRequest,
@@ -379,6 +540,92 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         the instructor who created the session.
 
         Errors: NOT_FOUND; PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSessionParticipant(
+        self,
+        request: _service_pb2.UpdateSessionParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.SessionParticipant, _abc.Awaitable[_resources_pb2.SessionParticipant]]:
+        """Changes whether a participant's microphone and camera are permitted, and returns the participant. It reaches all
+        devices with which they are inside now and each token that they get from now on; who joins with an older token is put
+        right. Repeated, it gives the same answer. Access: the instructor who created the session.
+
+        Errors: INVALID_ARGUMENT, also when nothing is given; NOT_FOUND, also for a user whom the session does not know:
+        "Participant not found"; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session
+        has ended; UNAVAILABLE "Failed to update session participant", and then it is changed and reaches the room as soon as
+        Daily can be reached.
+        """
+
+    @_abc_1.abstractmethod
+    def MuteSessionParticipants(
+        self,
+        request: _service_pb2.MuteSessionParticipantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.MuteSessionParticipantsResponse, _abc.Awaitable[_service_pb2.MuteSessionParticipantsResponse]]:
+        """Takes the permission to use the microphone from every student of the session, and returns those from whom it was
+        taken, in the order in which they were recorded; repeated, nobody. REST prints an array, as above. It reaches the room
+        as UpdateSessionParticipant does. Access: the instructor who created the session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+        ended; UNAVAILABLE "Failed to mute session participants", and then it is changed and reaches the room as soon as Daily
+        can be reached.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveSessionParticipant(
+        self,
+        request: _service_pb2.RemoveSessionParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.SessionParticipant, _abc.Awaitable[_resources_pb2.SessionParticipant]]:
+        """Removes a person from the session, also one who has not come yet, and returns the participant with `was_kicked`. They
+        are put out of the room with all their devices and get no token. Who comes back with an older token is put out again:
+        within 3 seconds where Daily tells of it, within 15 where it does not. Repeated, it gives the same answer. Access: the
+        instructor who created the session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to moderate session:…"; FAILED_PRECONDITION when the session has
+        ended, or "The session's instructor cannot be removed"; UNAVAILABLE "Failed to remove session participant", and then
+        they are removed and put out as soon as Daily can be reached.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadmitSessionParticipant(
+        self,
+        request: _service_pb2.ReadmitSessionParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.SessionParticipant, _abc.Awaitable[_resources_pb2.SessionParticipant]]:
+        """Takes the removal of a person back, also after the session's end, and returns the participant. They may ask for a token
+        again. Repeated, or without a removal, it changes nothing. Access: the instructor who created the session.
+
+        Errors: NOT_FOUND, also for a user whom the session does not know: "Participant not found"; PERMISSION_DENIED "Not
+        authorized to moderate session:…".
+        """
+
+    @_abc_1.abstractmethod
+    def GetSessionAttendance(
+        self,
+        request: _service_pb2.GetSessionAttendanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.GetSessionAttendanceResponse, _abc.Awaitable[_service_pb2.GetSessionAttendanceResponse]]:
+        """Returns who was there, one record a participant who has joined, in the order in which they were recorded; during the
+        session and after it. REST prints an array, as above. Access: the instructor who created the session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…"; INVALID_ARGUMENT for a bad page.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSessionAttendance(
+        self,
+        request: _service_pb2.ExportSessionAttendanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Returns the same as one table for spreadsheets: CSV as RFC 4180 has it, in UTF-8 with a byte order mark, the header
+        `userId,name,role,joinedAt,leftAt,duration,share,stays`, of which `stays` is how many. A cell that a spreadsheet would
+        run begins with an apostrophe. REST names the file in `Content-Disposition`. Access: the instructor who created the
+        session.
+
+        Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…".
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,131 @@
+"""What can be done with moderation inside a transaction: who was removed, who may send what, and of whom Daily must be
+told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Interval, Text, Update, Uuid, and_, bindparam, cast, func, or_, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.model import Moderated, Participant, Role
+from storage.participants import OF_SESSION
+from storage.queue import CLOCK
+from storage.tables import moderations, participants
+
+FROM_NOBODY = timedelta(minutes=1)
+"""How long somebody is watched for who was removed before they had a token."""
+
+REMOVE = text("""
+INSERT INTO participants (session_id, user_id, daily_user_id, role, was_kicked, watch_until)
+VALUES (:session_id, :user_id, :daily_user_id, 'student', true, clock_timestamp() + :from_nobody)
+ON CONFLICT (session_id, user_id) DO UPDATE SET
+    was_kicked = true,
+    watch_until = clock_timestamp() + :token_life,
+    updated_at = CASE WHEN participants.was_kicked THEN participants.updated_at ELSE now() END
+""")
+ALL_SENT = func.coalesce(participants.c.unsettled_at <= CLOCK - cast(bindparam("lease"), Interval), True)
+COLUMNS = [
+    ALL_SENT.label(name) if name == "all_sent" else participants.c[name]
+    for name in (field.name for field in fields(Moderated))
+]
+OF_SESSION_ID = participants.c.session_id == bindparam("session_id")
+# Its first three lines are the index's; who was removed is of interest while a token of theirs may let them in.
+MODERATED = select(*COLUMNS).where(
+    OF_SESSION_ID,
+    or_(
+        participants.c.was_kicked,
+        ~participants.c.mic_allowed,
+        ~participants.c.camera_allowed,
+        participants.c.unsettled_at.is_not(None),
+    ),
+    or_(~participants.c.was_kicked, participants.c.watch_until > CLOCK),
+)
+OF_USERS = select(*COLUMNS).where(
+    tuple_(participants.c.session_id, participants.c.daily_user_id).in_(
+        select(
+            func.unnest(bindparam("sessions", type_=ARRAY(Uuid))), func.unnest(bindparam("users", type_=ARRAY(Text)))
+        )
+    )
+)
+SETTLE = text("""
+UPDATE participants SET unsettled_at = NULL
+FROM unnest(CAST(:ids AS uuid[]), CAST(:times AS timestamptz[])) AS sent (id, unsettled_at)
+WHERE participants.id = sent.id AND participants.unsettled_at = sent.unsettled_at
+""")
+_due = insert(moderations)
+DUE = _due.on_conflict_do_update(
+    index_elements=["id"],
+    set_={"due_at": func.least(moderations.c.due_at, _due.excluded.due_at), "attempts": 0},
+)
+
+
+class Moderations:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def remove(self, session_id: UUID, user_id: str, daily_user_id: str, token_life: timedelta) -> None:
+        """Also somebody who has not come yet. They are watched for as long as a token of theirs may live."""
+        values = {"session_id": session_id, "user_id": user_id, "daily_user_id": daily_user_id}
+        await self._connection.execute(REMOVE, values | {"token_life": token_life, "from_nobody": FROM_NOBODY})
+
+    async def readmit(self, session_id: UUID, user_id: str) -> None:
+        change = _of(session_id, user_id).where(participants.c.was_kicked)
+        await self._connection.execute(change.values(was_kicked=False, watch_until=None, updated_at=func.now()))
+
+    async def permit(self, session_id: UUID, user_id: str, mic: bool | None, camera: bool | None) -> None:
+        """None is left as it is."""
+        asked = {"mic_allowed": mic, "camera_allowed": camera}
+        new = {name: value for name, value in asked.items() if value is not None}
+        differs = or_(*(participants.c[name] != value for name, value in new.items()))
+        change = _of(session_id, user_id).where(differs)
+        await self._connection.execute(change.values(**new, unsettled_at=CLOCK, updated_at=func.now()))
+
+    async def mute_students(self, session_id: UUID) -> list[Participant]:
+        """Those whose microphone was permitted, in the order in which they were recorded."""
+        students = and_(participants.c.session_id == session_id, participants.c.role == Role.STUDENT)
+        change = update(participants).where(students, participants.c.mic_allowed)
+        change = change.values(mic_allowed=False, unsettled_at=CLOCK, updated_at=func.now())
+        ids = (await self._connection.execute(change.returning(participants.c.id))).scalars().all()
+        query = OF_SESSION.where(participants.c.id == func.any(bindparam("ids")))
+        query = query.order_by(participants.c.created_at, participants.c.id)
+        rows = await self._connection.execute(query, {"session_id": session_id, "ids": list(ids)})
+        return [Participant(*row) for row in rows]
+
+    async def moderated(self, session_id: UUID, lease: timedelta) -> list[Moderated]:
+        """Those of whom Daily must be told. What was sent to it so long ago has come to its end."""
+        rows = await self._connection.execute(MODERATED, {"session_id": session_id, "lease": lease})
+        return [Moderated(*row) for row in rows]
+
+    async def of_users(self, users: Mapping[UUID, Sequence[str]]) -> list[Moderated]:
+        """By session, of those with these ids inside Daily."""
+        pairs = [(session_id, user) for session_id, each in users.items() for user in each]
+        if not pairs:
+            return []
+        values = {"sessions": [id for id, _ in pairs], "users": [user for _, user in pairs], "lease": timedelta()}
+        return [Moderated(*row) for row in await self._connection.execute(OF_USERS, values)]
+
+    async def watch(self, participant_ids: Sequence[UUID], token_life: timedelta) -> None:
+        """They have come back, and may again for so long."""
+        change = update(participants).where(participants.c.id.in_(participant_ids))
+        await self._connection.execute(change.values(watch_until=CLOCK + token_life))
+
+    async def unsettle(self, participant_ids: Sequence[UUID]) -> None:
+        """It is not certain any more that Daily knows what they may do."""
+        change = update(participants).where(participants.c.id.in_(participant_ids))
+        await self._connection.execute(change.values(unsettled_at=CLOCK))
+
+    async def settle(self, people: Sequence[Moderated]) -> None:
+        """Daily knows what they may do, unless that has changed meanwhile."""
+        values = {"ids": [one.id for one in people], "times": [one.unsettled_at for one in people]}
+        await self._connection.execute(SETTLE, values)
+
+    async def due(self, session_id: UUID, after: timedelta) -> None:
+        """The room is to be looked at by then."""
+        await self._connection.execute(DUE.values(id=session_id, due_at=CLOCK + after))
+
+
+def _of(session_id: UUID, user_id: str) -> Update:
+    return update(participants).where(participants.c.session_id == session_id, participants.c.user_id == user_id)
