@@ -24,6 +24,8 @@ INTERVAL = 0.2
 """Seconds between looks at the inbox when nothing was due in it."""
 EVENTS = 500
 """That one transaction applies at the most."""
+ONE_BY_ONE = 50
+"""When each is applied on its own, which takes far longer: the events of other rooms wait for it."""
 ROOMS_AT_ONCE = 3
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 """Seconds for which an event is put off that cannot be applied; doubled with each try."""
@@ -110,7 +112,7 @@ async def _apply_one_by_one(tx: Transaction, room_name: str, service: Service) -
     if not locked or session is None:
         return 0
     applied = []
-    for event in await tx.inbox.of_room(room_name, EVENTS):
+    for event in await tx.inbox.of_room(room_name, ONE_BY_ONE):
         try:
             async with tx.savepoint():
                 told = wire.read(event.body, event.received_at)
