@@ -193,7 +193,7 @@ class LiveSessionsServicer:
         participant. Instructors become owners of the meeting. Access: any signed-in user.
 
         Errors: NOT_FOUND; PERMISSION_DENIED when the caller was removed from the session; FAILED_PRECONDITION when the
-        session has ended; UNAVAILABLE "Failed to get session token".
+        session has ended or is to end; UNAVAILABLE "Failed to get session token".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -98,7 +98,7 @@ class LiveSessionsStub:
     participant. Instructors become owners of the meeting. Access: any signed-in user.
 
     Errors: NOT_FOUND; PERMISSION_DENIED when the caller was removed from the session; FAILED_PRECONDITION when the
-    session has ended; UNAVAILABLE "Failed to get session token".
+    session has ended or is to end; UNAVAILABLE "Failed to get session token".
     """
     GetInstructorLiveSessions: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetInstructorLiveSessionsRequest, _service_pb2.GetInstructorLiveSessionsResponse]
     """Returns the sessions that an instructor has created, newest `starts_at` first; nobody's sessions are an empty list.
@@ -196,7 +196,7 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     participant. Instructors become owners of the meeting. Access: any signed-in user.
 
     Errors: NOT_FOUND; PERMISSION_DENIED when the caller was removed from the session; FAILED_PRECONDITION when the
-    session has ended; UNAVAILABLE "Failed to get session token".
+    session has ended or is to end; UNAVAILABLE "Failed to get session token".
     """
     GetInstructorLiveSessions: _aio.UnaryUnaryMultiCallable[_service_pb2.GetInstructorLiveSessionsRequest, _service_pb2.GetInstructorLiveSessionsResponse]  # type: ignore[assignment]
     """Returns the sessions that an instructor has created, newest `starts_at` first; nobody's sessions are an empty list.
@@ -333,7 +333,7 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         participant. Instructors become owners of the meeting. Access: any signed-in user.
 
         Errors: NOT_FOUND; PERMISSION_DENIED when the caller was removed from the session; FAILED_PRECONDITION when the
-        session has ended; UNAVAILABLE "Failed to get session token".
+        session has ended or is to end; UNAVAILABLE "Failed to get session token".
         """
 
     @_abc_1.abstractmethod
