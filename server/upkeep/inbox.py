@@ -31,6 +31,8 @@ REST = 0.1
 """Seconds after a batch, at the most: the more events the next one has, the less each of them costs."""
 EVENTS = 500
 """That one transaction applies at the most."""
+ONE_BY_ONE = 50
+"""When each is applied on its own, which takes far longer: the events of other rooms wait for it."""
 READ_AT_ONCE = 20
 """Events that are read in one turn of the loop."""
 LOCKED = timedelta(seconds=0.3)
@@ -133,7 +135,7 @@ async def _apply_together(tx: Transaction, service: Service, room_name: str | No
 
 async def _apply_one_by_one(tx: Transaction, service: Service) -> bool:
     """So that one keeps no other waiting."""
-    events, full = await _take(tx)
+    events, full = await _take(tx, most=ONE_BY_ONE)
     applied = []
     for event, session in events:
         try:
@@ -147,16 +149,18 @@ async def _apply_one_by_one(tx: Transaction, service: Service) -> bool:
     return full
 
 
-async def _take(tx: Transaction, room_name: str | None = None) -> tuple[list[tuple[Event, Session | None]], bool]:
+async def _take(
+    tx: Transaction, room_name: str | None = None, most: int = EVENTS
+) -> tuple[list[tuple[Event, Session | None]], bool]:
     """Events that are due and can be applied, each with the session of its room, locked, or None for a room of
     nobody's; and whether more may be waiting."""
     await tx.inbox.hurry()
-    due = await tx.inbox.due(EVENTS, room_name)
+    due = await tx.inbox.due(most, room_name)
     rooms = [event.room_name or "" for event in due]
     free = await tx.sessions.lock_free(list(dict.fromkeys(rooms))) if due else {}
     if locked := [event.digest for event, room in zip(due, rooms, strict=True) if room not in free]:
         await tx.inbox.wait(locked, LOCKED)
-    return [(event, free[room]) for event, room in zip(due, rooms, strict=True) if room in free], len(due) == EVENTS
+    return [(event, free[room]) for event, room in zip(due, rooms, strict=True) if room in free], len(due) == most
 
 
 async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
