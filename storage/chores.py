@@ -7,6 +7,7 @@ from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.model import Chore
 from storage.queue import CLOCK
 from storage.tables import chores
 
@@ -23,9 +24,11 @@ class Chores:
             update(chores).where(chores.c.id.in_(ids), chores.c.due_at.is_(None)).values(due_at=CLOCK)
         )
 
-    async def done(self, id: str, until: datetime) -> None:
-        """Its failures are counted from now on."""
-        await self._connection.execute(update(chores).where(chores.c.id == id).values(done_until=until, attempts=0))
+    async def done(self, chore: Chore, until: datetime) -> None:
+        """It has seen to everything until then, unless it was to look back while it was at it; its failures are counted
+        from now on."""
+        mine = update(chores).where(chores.c.id == chore.id, chores.c.due_at == chore.due_at)
+        await self._connection.execute(mine.values(done_until=until, attempts=0))
 
     async def look_back(self, id: str, since: datetime) -> None:
         """It is due, and what it has seen to since then must be seen to again."""

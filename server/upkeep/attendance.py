@@ -101,4 +101,4 @@ async def _give_up(tx: Transaction, meeting: Meeting) -> None:
 
 
 async def _swept(tx: Transaction, chore: Chore, until: datetime) -> None:
-    await tx.chores.done(chore.id, until)
+    await tx.chores.done(chore, until)

@@ -76,10 +76,14 @@ async def _take(tx: Transaction, line: Line, items: int) -> list[tuple[Any, int]
 
 
 async def _see_to(service: Service, line: Line, work: Work, item: Any, attempts: int) -> None:
-    """Never raises."""
+    """Never raises. What was taken while it was being worked on has been moved since: it is looked at again."""
+    key = ("due", line.value, item.id)
+    is_under_way = key in service.works
     try:
         with upkeep():
-            pause = await service.works.finish(("due", line.value, item.id), partial(work, service, item, attempts))
+            pause = await service.works.finish(key, partial(work, service, item, attempts))
+        if is_under_way:
+            pause = timedelta()
     except (ServiceError, StorageError) as problem:
         logger.warning("put off kind=%r id=%s attempts=%d: %s", line.value, item.id, attempts, problem)
         pause = _pause(attempts)

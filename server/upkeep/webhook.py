@@ -64,7 +64,7 @@ def _is_right(webhook: WebhookAtDaily) -> bool:
 
 
 async def _seen_right(tx: Transaction, chore: Chore) -> None:
-    await tx.chores.done(chore.id, rules.taken_at(chore))
+    await tx.chores.done(chore, rules.taken_at(chore))
 
 
 async def _events_were_missing(tx: Transaction, chore: Chore) -> None:
@@ -72,4 +72,4 @@ async def _events_were_missing(tx: Transaction, chore: Chore) -> None:
     since = chore.done_until or rules.taken_at(chore)
     await tx.meetings.compare_again(since - LOOK)
     await tx.chores.look_back("meetings", since - LOOK)
-    await tx.chores.done(chore.id, rules.taken_at(chore))
+    await tx.chores.done(chore, rules.taken_at(chore))

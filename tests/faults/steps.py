@@ -27,17 +27,6 @@ class Own:
         self.stack, self.database = stack, database
         self.rest, self.daily = Rest(stack, http), DailyControl(control)
 
-    def leave_hanging(self, verb: str, room: str, request: str) -> None:
-        """A call by somebody who goes away once Daily has been asked for what it needs."""
-        before = self.daily.calls(request)
-
-        def ask() -> None:
-            with suppress(httpx.HTTPError):
-                call(self.rest, verb, room)
-
-        threading.Thread(target=ask, daemon=True).start()
-        eventually(lambda: self.daily.calls(request) > before)
-
     def crash(self) -> None:
         """Ends every server at once and starts them again."""
         for server in self.stack.servers:
@@ -78,7 +67,9 @@ def make_chore_due(database: psycopg.Connection, chore: str) -> None:
     database.execute("UPDATE chores SET due_at = clock_timestamp() WHERE id = %s", [chore])
 
 
-def call(rest: Rest, verb: str, room: str, as_: str = "ada", role: str = "instructor") -> httpx.Response:
+def call(
+    rest: Rest, verb: str, room: str, as_: str = "ada", role: str = "instructor", timeout: float = 20
+) -> httpx.Response:
     method, path = {
         "start": ("POST", "/start-recording"),
         "stop": ("POST", "/stop-recording"),
@@ -86,7 +77,19 @@ def call(rest: Rest, verb: str, room: str, as_: str = "ada", role: str = "instru
         "token": ("POST", "/token"),
         "delete": ("DELETE", ""),
     }[verb]
-    return rest.call(method, f"/sessions/{room}{path}", as_, role)
+    return rest.call(method, f"/sessions/{room}{path}", as_, role, timeout=timeout)
+
+
+def leave_hanging(rest: Rest, daily: DailyControl, verb: str, room: str, request: str, timeout: float = 20) -> None:
+    """A call by somebody who goes away; returns when Daily has been asked for what it needs."""
+    before = daily.calls(request)
+
+    def ask() -> None:
+        with suppress(httpx.HTTPError):
+            call(rest, verb, room, timeout=timeout)
+
+    threading.Thread(target=ask, daemon=True).start()
+    eventually(lambda: daily.calls(request) > before)
 
 
 def said_to(rest: Rest, verb: str, room: str, as_: str = "ada", role: str = "instructor") -> Said:

@@ -23,7 +23,7 @@ def own() -> Iterator[Own]:
 def test_a_double_click_on_join_is_answered_twice_with_several_processes(own: Own, user: str) -> None:
     for _ in range(10):
         room = own.rest.create()["roomName"]
-        answers = at_once(*[lambda room=room: call(own.rest, "token", room, user, "student")] * 6)  # type: ignore[misc]
+        answers = at_once(*[lambda room=room: call(own.rest, "token", room, user, "student")] * 6)
         assert [answer.status_code for answer in answers] == [200] * 6
         assert list(stays(own.rest, room)) == [user]
 
@@ -70,7 +70,7 @@ def test_a_call_that_postgresql_picks_to_break_a_deadlock_is_answered_all_the_sa
 def test_two_stops_and_a_delete_at_once_are_all_answered(own: Own) -> None:
     room = own.rest.recording()["roomName"]
     enter(own.rest, own.daily, room, "sam")
-    answers = at_once(*[lambda verb=verb: call(own.rest, verb, room) for verb in ("stop", "stop", "delete")])  # type: ignore[misc]
+    answers = at_once(*[lambda verb=verb: call(own.rest, verb, room) for verb in ("stop", "stop", "delete")])
     assert [answer.status_code for answer in answers] == [200] * 3
     assert answers[0].json() == answers[1].json()
     assert room not in own.daily.rooms()

@@ -13,6 +13,7 @@ from tests.faults.steps import (
     eventually_ended,
     inside,
     is_completed,
+    leave_hanging,
     make_due,
     refuse_after_a_lost_answer,
     running,
@@ -58,7 +59,7 @@ def test_a_stop_of_which_nobody_lived_to_see_the_answer_is_finished(own: Own) ->
     rest, daily = own.rest, own.daily
     room = rest.recording()["roomName"]
     daily.fault("hang", "POST", STOP.format(room), times=None)
-    own.leave_hanging("stop", room, "POST /rooms/:name/recordings/stop")
+    leave_hanging(own.rest, own.daily, "stop", room, "POST /rooms/:name/recordings/stop")
     own.crash()
     daily.clear_faults()
     eventually_ended(rest, own.database, room)
@@ -69,7 +70,7 @@ def test_a_start_of_which_nobody_lived_to_see_the_answer_is_recorded_once(own: O
     rest, daily = own.rest, own.daily
     room = rest.create()["roomName"]
     daily.fault("delay", "POST", f"/rooms/{room}/recordings/start", seconds=1)
-    own.leave_hanging("start", room, "POST /rooms/:name/recordings/start")
+    leave_hanging(own.rest, own.daily, "start", room, "POST /rooms/:name/recordings/start")
     own.crash()
     make_due(own.database, room)
     [started] = eventually(lambda: daily.recordings(room))
@@ -82,7 +83,7 @@ def test_a_delete_of_which_nobody_lived_to_see_the_answer_is_finished(own: Own) 
     room = rest.create()["roomName"]
     enter(rest, daily, room, "sam")
     daily.fault("hang", "DELETE", f"/rooms/{room}", times=None)
-    own.leave_hanging("delete", room, "DELETE /rooms/:name")
+    leave_hanging(own.rest, own.daily, "delete", room, "DELETE /rooms/:name")
     own.crash()
     daily.clear_faults()
     eventually_ended(rest, own.database, room)

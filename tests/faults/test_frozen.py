@@ -16,6 +16,7 @@ from tests.faults.steps import (
     Own,
     has_ended,
     is_completed,
+    leave_hanging,
     make_due,
     own_stack,
     running,
@@ -87,7 +88,7 @@ def test_a_process_that_was_frozen_in_the_midst_of_an_end_undoes_nothing_when_it
 def test_a_delete_that_a_frozen_process_had_begun_is_finished_by_another(own: Own) -> None:
     room = own.rest.create()["roomName"]
     own.daily.fault("hang", "DELETE", f"/rooms/{room}")
-    own.leave_hanging("delete", room, "DELETE /rooms/:name")
+    leave_hanging(own.rest, own.daily, "delete", room, "DELETE /rooms/:name")
     here, other = own.stack.servers
     for one, two in ((here, other), (other, here)):
         with frozen(one):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.daily.model import iso
-from tests.clients import eventually
+from tests.clients import EXAMPLE, eventually
 from tests.faults.steps import (
     FAILED_STOP,
     STOP,
@@ -35,6 +35,7 @@ def own() -> Iterator[Own]:
         "NO_SHOW_TIMEOUT": NO_SHOW,
         "MAX_DURATION": LONGEST,
         "CLOSING_TIME": CLOSING,
+        "DAILY_MAX_PARTICIPANTS": 60,
     }
     with own_stack(settings=rules) as running:
         yield running
@@ -224,3 +225,10 @@ def test_a_room_s_own_expiry_is_far_behind_every_end_that_the_rules_allow(own: O
     [at_daily] = own.daily.of_room(room)["rooms"]
     last = starts_at + timedelta(seconds=NO_SHOW + LONGEST + CLOSING)
     assert at_daily["config"]["exp"] == int((last + timedelta(days=1)).timestamp())
+
+
+def test_a_class_for_more_people_than_the_setting_allows_is_refused_in_words(own: Own) -> None:
+    assert own.rest.create(maxParticipants=60)["maxParticipants"] == 60
+    answer = own.rest.call("POST", "/sessions", "ada", json=EXAMPLE | {"maxParticipants": 61})
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
+    assert "60" in answer.json()["error"]

@@ -41,7 +41,7 @@ def asked(daily: DailyControl, *calls: str) -> int:
 def test_starts_at_once_are_all_answered_and_daily_refuses_none(rest: Rest, daily: DailyControl) -> None:
     rooms = [rest.create()["roomName"] for _ in range(7)]
     before = daily.refused()
-    answers = at_once(*[lambda room=room: call(rest, "start", room) for room in rooms])  # type: ignore[misc]
+    answers = at_once(*[lambda room=room: call(rest, "start", room) for room in rooms])
     assert [answer.status_code for answer in answers] == [200] * len(rooms)
     assert daily.refused() == before
 
@@ -85,7 +85,7 @@ def test_views_of_a_settled_recording_cost_daily_one_link(rest: Rest, daily: Dai
 def test_creates_beside_many_views_and_starts_are_answered(rest: Rest, daily: DailyControl) -> None:
     rooms = [rest.recording()["roomName"] for _ in range(2)]
     before = daily.refused()
-    views = [lambda room=room: call(rest, "recording", room).status_code for room in rooms * 20]  # type: ignore[misc]
+    views = [lambda room=room: call(rest, "recording", room).status_code for room in rooms * 20]
     creates = [lambda: bool(rest.create()) for _ in range(6)]
     answers = at_once(*views, *creates)
     assert answers == [200] * 40 + [True] * 6
@@ -184,7 +184,7 @@ def test_a_delete_costs_daily_one_removal_though_it_takes_long_and_no_warning(
     )
     logged, before = len(warnings(stack)), asked(daily, "DELETE /rooms/:name")
     daily.fault("delay", "DELETE", f"/rooms/{rooms[0]}", seconds=2.5)
-    answers = at_once(*[lambda room=room: call(rest, "delete", room).status_code for room in rooms])  # type: ignore[misc]
+    answers = at_once(*[lambda room=room: call(rest, "delete", room).status_code for room in rooms])
     assert answers == [200] * len(rooms)
     assert asked(daily, "DELETE /rooms/:name") - before == len(rooms)
     assert warnings(stack)[logged:] == []

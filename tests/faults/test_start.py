@@ -141,7 +141,7 @@ def test_a_start_whose_session_is_stopped_meanwhile_leaves_nothing_recording(
 
     (started, _), (stopped, body) = at_once(lambda: said_to(rest, "start", room), stop)
     assert (started in (200, 400), stopped) == (True, 200)
-    assert body["recordingId"] == daily.recordings(room)[0]["id"]  # type: ignore[index]
+    assert body["recordingId"] == daily.recordings(room)[0]["id"]
     assert (running(daily, room), rest.get(room)["status"]) == ([], "ended")
 
 

@@ -36,7 +36,7 @@ def ours(own: Own) -> dict[str, object]:
 
 def is_right(own: Own) -> bool:
     webhook = ours(own)
-    types = set(webhook.get("eventTypes", ()))  # type: ignore[call-overload]
+    types = set(webhook.get("eventTypes", ()))
     return webhook.get("state") == "ACTIVE" and types >= set(EVENT_TYPES)
 
 
