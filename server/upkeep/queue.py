@@ -76,7 +76,7 @@ async def _see_to(service: Service, line: Line, work: Work, item: Any, attempts:
     """Never raises."""
     try:
         with upkeep():
-            pause = await service.works.finish((line.value, item.id), partial(work, service, item, attempts))
+            pause = await service.works.finish(("due", line.value, item.id), partial(work, service, item, attempts))
     except (ServiceError, StorageError) as problem:
         logger.warning("put off kind=%r id=%s attempts=%d: %s", line.value, item.id, attempts, problem)
         pause = _pause(attempts)
