@@ -122,6 +122,11 @@ class Participants:
         row = (await self._connection.execute(BY_USER, {"session_id": session_id, "user_id": user_id})).first()
         return None if row is None else Participant(*row)
 
+    async def daily_users(self, session_id: UUID) -> list[str]:
+        """The ids inside Daily of all who may have been in the room."""
+        ids = select(participants.c.daily_user_id).where(participants.c.session_id == session_id).distinct()
+        return list((await self._connection.execute(ids.order_by(participants.c.daily_user_id))).scalars())
+
     async def told(self, stays: Iterable[tuple[UUID, Connection]]) -> None:
         """What the events of rooms say of stays in these sessions, or of their ends."""
         await self._write(TELL, stays)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash import checker, crippled, plan, twins
+from tests.crash import checker, crippled, plan, twins, undone
 from tests.crash.facts import Facts
 from tests.crash.journal import Journal
 from tests.crash.plan import Number, PlannedSession
@@ -79,7 +79,7 @@ def facts() -> Facts:
     connection = {"id": "s", "room_name": ROOM, "daily_user_id": "sam", "joined_at": at(JOINED), "left_at": at(LEFT)}
     types = ("participant.joined", "participant.left")
     settled = {"duration": 60, "s3_key": "s3", "failure_reason": None, "settled_at": at(CLOSED), "due_at": None}
-    webhook = {"uuid": "ours", "url": "http://ours", "state": "ACTIVE", "eventTypes": ["a type"] * checker.EVENT_TYPES}
+    webhook = {"uuid": "ours", "url": "http://ours", "state": "ACTIVE", "eventTypes": ["a type"] * undone.EVENT_TYPES}
     theirs = {"uuid": "theirs", "url": NOBODY, "state": "FAILED", "updatedAt": 1, "createdAt": 1}
     return Facts(
         now=NOW,

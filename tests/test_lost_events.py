@@ -52,3 +52,15 @@ def test_a_recording_that_daily_does_not_list_yet_is_stopped_before_its_room_is_
     daily.press_record(room, inside)
     assert rest.call("DELETE", f"/sessions/{room}", "late-button").status_code == 200
     assert [one["end_ts"] is None for one in daily.recordings(room)] == [False, False]
+
+
+def test_whom_neither_an_event_nor_presence_tells_is_put_out_of_a_room_that_is_closed(
+    rest: Rest, daily: DailyControl
+) -> None:
+    daily.settings(presence_lag=20.0)
+    room = rest.create("untold")["roomName"]
+    daily.fault("webhook_drop", room=room, times=None)
+    token = rest.call("POST", f"/sessions/{room}/token", "sam", role="student").json()["token"]
+    daily.join(room, token)
+    assert rest.call("DELETE", f"/sessions/{room}", "untold").status_code == 200
+    assert [stay["left_at"] is None for stay in daily.of_room(room)["connections"]] == [False]

@@ -13,7 +13,7 @@ from server.daily.client import DailyRefused, DailyUnreadable
 from server.daily.model import RecordingAtDaily
 from server.usecases import rules
 from server.usecases.service import POLL_INTERVAL, Service
-from storage.model import Connection, Recording, RecordingStatus, Session
+from storage.model import Recording, RecordingStatus, Session
 from storage.store import Transaction
 
 logger = logging.getLogger(__name__)
@@ -116,25 +116,23 @@ async def settle(tx: Transaction, recording: Recording, at_daily: RecordingAtDai
 
 
 async def close(service: Service, session: Session) -> None:
-    """Removes the room of a session that has ended, with nobody and nothing left in it, whatever we were told. Its
-    removal is not known to put anybody out: the door is locked, who is inside is put out, what somebody
-    recorded there is stopped, and then the room goes."""
+    """Removes the room of a session that has ended, with nobody and nothing left in it, whatever we were told of it.
+    The removal itself is not known to put anybody out: the door is locked, whoever has a token is put out, what they
+    recorded is stopped, and then the room goes."""
     if session.room_deleted_at is not None:
         return
-    if session.live_at is not None or await service.daily.presence(session.room_name):
-        await _empty(service, session)
+    users = await service.store.run(_users, session)
+    if users or session.live_at is not None or await service.daily.presence(session.room_name):
+        await _empty(service, session, users)
     await service.daily.delete_room(session.room_name)
     await service.store.run(_closed, session)
 
 
-async def _empty(service: Service, session: Session) -> None:
+async def _empty(service: Service, session: Session, users: list[str]) -> None:
     await service.daily.shut_room(session.room_name)
     present = await service.daily.presence(session.room_name)
-    inside = await service.store.run(_inside, session)
-    if present or inside:
-        users = sorted({stay.daily_user_id for stay in inside})
-        await service.daily.eject(session.room_name, [one.connection_id for one in present], users)
-    await _stop_strays(service, session, just_left=bool(present or inside))
+    await service.daily.eject(session.room_name, [one.connection_id for one in present], users)
+    await _stop_strays(service, session, just_left=bool(present or users))
 
 
 async def _stop_strays(service: Service, session: Session, *, just_left: bool) -> None:
@@ -157,8 +155,9 @@ async def _with_strangers(tx: Transaction, session: Session, listed: list[Record
     return await tx.recordings.of_session(session.id)
 
 
-async def _inside(tx: Transaction, session: Session) -> list[Connection]:
-    return (await tx.participants.occupancy(session.id)).inside
+async def _users(tx: Transaction, session: Session) -> list[str]:
+    """Under their ids inside Daily, whose presence is late, as events may be."""
+    return await tx.participants.daily_users(session.id)
 
 
 async def _closed(tx: Transaction, session: Session) -> None:

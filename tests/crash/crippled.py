@@ -71,9 +71,9 @@ async def _close(work: Work, service: Service, session: Session, attempts: int) 
     return await work(service, session, attempts)
 
 
-async def _eject(work: Work, course: str | None, daily: Daily, *whom: Any) -> None:
+async def _eject(work: Work, course: str | None, *whom: Any, **more: Any) -> None:
     if course not in (None, _closing.get()):
-        await work(daily, *whom)
+        await work(*whom, **more)
 
 
 async def _at_once(_: Budgets, __: str, count: int) -> list[float]:
@@ -93,7 +93,7 @@ def leave_out(part: str, *, marked: bool) -> None:
         replacement = _at_once
     elif part == "eject":
         replacement, eject = partial(_close, whole), Daily.eject
-        setattr(Daily, "eject", lambda *args: _eject(eject, course, *args))  # noqa: B010
+        setattr(Daily, "eject", lambda *whom, **more: _eject(eject, course, *whom, **more))  # noqa: B010
     elif course is None or part == "webhook":
         replacement = _nothing
     else:

@@ -1,6 +1,7 @@
 """What is known from the outside when all is over: our rows, what Daily saw, what callers were told."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,6 +55,21 @@ class Facts:
     state: dict[str, Any]
     journal: Journal
 
+    @property
+    def session_of(self) -> dict[str, dict[str, Any]]:
+        """By the names of their rooms."""
+        return {row["room_name"]: row for row in self.sessions}
+
+    @property
+    def rooms(self) -> set[str]:
+        """At Daily."""
+        return {room["name"] for room in self.state["rooms"]}
+
+
+Found = Iterator[tuple[str, str]]
+"""What a rule finds wrong: a room's name, or whatever it is about, and a detail."""
+Rule = Callable[[Facts], Found]
+
 
 def read(database_url: str, daily: httpx.Client, journal: Journal) -> Facts:
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
@@ -65,3 +81,8 @@ def read(database_url: str, daily: httpx.Client, journal: Journal) -> Facts:
         event |= {name: payload.get(name) if payload else None for name in ("session_id", "recording_id")}
     state = daily.get("/sandbox/state").json() | {"settings": daily.get("/sandbox/settings").json()}
     return Facts(clock["now"], *tables, state, journal)
+
+
+def seconds(time: datetime | None) -> float | None:
+    """Unix seconds, to the millisecond."""
+    return None if time is None else round(time.timestamp(), 3)

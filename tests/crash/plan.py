@@ -131,6 +131,7 @@ def _daily(random: Random) -> dict[str, Any]:
         "processing_seconds": round(random.uniform(0.5, 6), 1),
         "min_stay": random.choice((0, 10)),
         "max_webhooks": 2,
+        "presence_lag": round(random.uniform(0, 25), 1),
     }
 
 

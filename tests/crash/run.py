@@ -164,8 +164,10 @@ def _seen(last: Facts) -> dict[str, int]:
     ours |= {"participants": last.participants, "meetings": last.meetings, "events": last.events}
     at_daily = {f"{name} at Daily": last.state[name] for name in ("rooms", "recordings", "connections", "meetings")}
     sizes = {name: len(rows) for name, rows in (ours | at_daily).items()}
+    statuses = Counter(str(one["status"]) for one in last.state["deliveries"])
     requests = {"requests to Daily": sum(last.state["calls"].values())}
-    return sizes | requests | {"requests refused by its limits": sum(last.state["refused"].values())}
+    requests |= {"requests refused by its limits": sum(last.state["refused"].values())}
+    return sizes | requests | {f"of the last 1000 events: {status}": count for status, count in statuses.items()}
 
 
 class _Progress:
