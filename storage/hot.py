@@ -86,7 +86,6 @@ KEEP = """
 INSERT INTO daily_events (id, type, room_name, body)
 SELECT * FROM unnest(%(ids)s::text[], %(types)s::text[], %(rooms)s::text[], %(bodies)s::bytea[])
 ON CONFLICT DO NOTHING
-RETURNING id
 """
 
 
