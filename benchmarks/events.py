@@ -142,7 +142,7 @@ def finish(database_url: str) -> None:
     """Waits until every event that was sent has been applied."""
     end = time.monotonic() + PATIENCE
     with psycopg.connect(database_url, autocommit=True) as database:
-        while database.execute("SELECT FROM daily_events WHERE due_at IS NOT NULL LIMIT 1").fetchone():
+        while database.execute("SELECT id FROM daily_events WHERE due_at IS NOT NULL LIMIT 1").fetchone():
             if time.monotonic() > end:
                 raise SandboxError("events are not applied")
             time.sleep(0.1)

@@ -90,10 +90,8 @@ class School:
         self._meter = Meter({"server": stack.servers[0].pid, "postgres": stack.postgres.pid})
 
     def fill(self) -> None:
-        values = {"live": self.classes, "over": _over(self.classes), "students": STUDENTS}
-        with psycopg.connect(self.stack.database_url) as database, database.cursor() as cursor:
-            for statement in FILL.split(";")[:-1]:
-                cursor.execute(statement.encode(), values)
+        with psycopg.connect(self.stack.database_url) as database:
+            fill(database, self.classes, _over(self.classes))
         self.run("VACUUM (ANALYZE)")
 
     def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -173,7 +171,7 @@ def schools(directory: Path) -> Iterator[list[School]]:
         for classes in SCHOOLS:
             data = directory / f"upkeep-{classes}"
             data.mkdir(parents=True, exist_ok=True)
-            (data / "daily.json").write_text(json.dumps(_at_daily(classes), default=_plain))
+            (data / "daily.json").write_text(json.dumps(at_daily(classes, _over(classes)), default=_plain))
             stack = running.enter_context(Stack(data, daily_options=["--limits"]))
             every.append(School(stack, classes))
             every[-1].fill()
@@ -211,12 +209,18 @@ def _over(classes: int) -> int:
     return OVER if classes == LARGE else 0
 
 
-def _at_daily(classes: int) -> dict[str, Any]:
+def fill(database: psycopg.Connection, live: int, over: int) -> None:
+    """With so many classes that are live, and that are over."""
+    for statement in FILL.split(";")[:-1]:
+        database.execute(statement.encode(), {"live": live, "over": over, "students": STUDENTS})
+
+
+def at_daily(live: int, over: int) -> dict[str, Any]:
     """The same classes in the form of the stand-in's file."""
     now = time.time()
     rooms, meetings, recordings = [], [], []
-    for number in range(classes + _over(classes)):
-        began, is_over, room = round(now - 1200 - number * 0.3, 3), number >= classes, f"ls-bench-{number}"
+    for number in range(live + over):
+        began, is_over, room = round(now - 1200 - number * 0.3, 3), number >= live, f"ls-bench-{number}"
         rooms.append(Room(_id("room", number), room, "private", began - 86400, {"enable_recording": "cloud"}))
         recordings.append(_recording(number, room, began, is_over))
         if not is_over:

@@ -97,7 +97,6 @@ SELECT * FROM unnest(
     %(digests)s::bytea[], %(ids)s::text[], %(types)s::text[], %(rooms)s::text[], %(bodies)s::bytea[]
 )
 ON CONFLICT DO NOTHING
-RETURNING id
 """
 
 

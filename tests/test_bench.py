@@ -12,7 +12,9 @@ import psycopg
 import pytest
 
 from benchmarks import bare as bare_server
-from benchmarks import cases
+from benchmarks import cases, events, upkeep
+from benchmarks.events import Events
+from benchmarks.figures import Slice, Slices, Target, targets
 from benchmarks.load import Load, http1
 from benchmarks.load import grpc as grpc_load
 from benchmarks.stage import bare, express, peer
@@ -165,3 +167,81 @@ async def test_the_generator_sends_exactly_what_it_is_told_and_sees_failures(res
             result = await load.run(total=100)
             load.close()
             assert (result.requests, result.failed) == (100, failed)
+
+
+async def test_the_stream_of_events_is_taken_and_applied(rest: Rest, stack: Stack) -> None:
+    room = rest.create("bench-events")["roomName"]
+    made = Events(stack.environment["LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"], stack.grpc_targets[0])
+    load = Load(made.connect(16), 16, made.of_class(room, 30).__next__)
+    await load.open()
+    result = await load.run(total=60)
+    load.close()
+    assert (result.requests, result.failed) == (60, 0)
+    events.finish(stack.database_url)
+
+    people = rest.call("GET", f"/sessions/{room}/participants", "bench-events").json()
+    assert len({person["userId"] for person in people}) == 30
+    assert all(person["joinedAt"] and person["leftAt"] for person in people)
+
+
+def test_a_school_is_the_same_in_the_tables_and_at_daily(stack: Stack) -> None:
+    daily = upkeep.at_daily(3, 2)
+    queries = {
+        "rooms": "SELECT room_name FROM sessions",
+        "recordings": "SELECT recording_id || instance_id FROM recordings",
+        "running": "SELECT recording_id FROM recordings WHERE status = 'processing'",
+        "meetings": "SELECT id FROM meetings",
+        "stays": "SELECT id || daily_user_id FROM connections",
+    }
+    with psycopg.connect(stack.database_url) as database:
+        upkeep.fill(database, 3, 2)
+        ours = {noun: sorted(one for (one,) in database.execute(query.encode())) for noun, query in queries.items()}
+        live = database.execute("SELECT count(*) FROM sessions WHERE status = 'live' AND due_at > now()").fetchone()
+        database.rollback()
+    assert live == (3,)
+    assert ours == {
+        "rooms": sorted(room.name for room in daily["rooms"]),
+        "recordings": sorted(one.id + one.instance_id for one in daily["recordings"]),
+        "running": sorted(one.id for one in daily["recordings"] if one.status == "in-progress"),
+        "meetings": sorted(one.id for one in daily["meetings"]),
+        "stays": sorted(stay.session_id + stay.user_id for one in daily["meetings"] for stay in one.connections),
+    }
+    assert [len(ours[noun]) for noun in queries] == [5, 5, 3, 3, 90]
+
+
+# The targets
+
+
+def verdicts(found: list[Target]) -> dict[str, tuple[float, bool]]:
+    return {target.name: (target.figure.median, target.holds) for target in found}
+
+
+def measured(rps: float, p99: float) -> list[Slice]:
+    """Two rounds of which one was disturbed a little."""
+    return [Slice(1000, 0, rps * share, 1.0, p99 / share, {"server": 100.0}, 10.0) for share in (1.0, 1.0, 0.9)]
+
+
+@pytest.mark.parametrize(("rps", "p99", "holds"), [(2000, 100, True), (1999, 100.5, False)])
+def test_events_have_targets_of_their_own(rps: float, p99: float, *, holds: bool) -> None:
+    slices: Slices = {("events-grpc", 64, "ours"): measured(rps, p99)}
+    found = verdicts(targets(slices, None, [29.0, 30.0, 31.0] if holds else [30.1]))
+    assert found["events-grpc, 64 in flight: accepted/s"] == (rps, holds)
+    assert found["events-grpc, 64 in flight: p99 ms"] == (p99, holds)
+    assert found["crowd: s until 10,000 joins of one class are told"] == (30.0 if holds else 30.1, holds)
+
+
+def test_calls_beside_events_are_compared_with_calls_alone() -> None:
+    beside = {f"ours, {events:,} events/s beside": ratio for events, ratio in ((500, 1.25), (2000, 1.5))}
+    slices: Slices = {("get-beside-events", 64, who): measured(1000, 10 * ratio) for who, ratio in beside.items()}
+    slices["get-beside-events", 64, "ours"] = measured(1000, 10)
+    found = verdicts(targets(slices, None, []))
+    for (who, ratio), holds in zip(beside.items(), (True, False), strict=True):
+        assert found[f"get-beside-events, 64 in flight: p99, {who} / ours"] == (ratio, holds)
+
+
+@pytest.mark.parametrize(("large", "seconds", "holds"), [(1.2, 20.0, True), (1.21, 20.1, False)])
+def test_upkeeps_costs_are_compared_at_the_same_time(large: float, seconds: float, *, holds: bool) -> None:
+    pairs = [(upkeep.Cost(10, 0, 30, 5), upkeep.Cost(10 * large, 0, 30 * large, 50))]
+    found = upkeep.targets(pairs, [seconds], [seconds])
+    assert [target.holds for target in found] == [holds] * 4
+    assert [round(target.figure.median, 6) for target in found] == [large, large, seconds, seconds]
