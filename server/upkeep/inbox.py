@@ -72,13 +72,11 @@ async def _apply_due(service: Service) -> bool:
             return await _apply(service, room_name)
 
     applied = await asyncio.gather(*map(apply, rooms), return_exceptions=True)
+    service.due[Line.MODERATIONS].set()
     for problem in applied:
         if isinstance(problem, BaseException):
             logger.error("a room's events wait", exc_info=problem)
-    busy = any(isinstance(count, int) and count for count in applied)
-    if busy:  # somebody may have come who was removed
-        service.due[Line.MODERATIONS].set()
-    return busy
+    return any(isinstance(count, int) and count for count in applied)
 
 
 async def _rooms(tx: Transaction) -> list[str]:
