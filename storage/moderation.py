@@ -6,9 +6,10 @@ from dataclasses import fields
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Interval, Update, and_, bindparam, cast, func, or_, select, text, update
+from sqlalchemy import Interval, Update, and_, bindparam, cast, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import ColumnElement
 
 from storage.model import Moderated, Participant, Role
 from storage.participants import OF_SESSION
@@ -44,13 +45,13 @@ MODERATED = select(*COLUMNS).where(
     or_(~participants.c.was_kicked, participants.c.watch_until > CLOCK),
 )
 OF_USERS = select(*COLUMNS).where(OF_SESSION_ID, participants.c.daily_user_id == func.any(bindparam("users")))
-AMONG = participants.c.id == func.any(bindparam("ids"))
-SOME = OF_SESSION.where(AMONG).order_by(participants.c.created_at, participants.c.id)
 SETTLE = text("""
 UPDATE participants SET unsettled_at = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:times AS timestamptz[])) AS sent (id, unsettled_at)
 WHERE participants.id = sent.id AND participants.unsettled_at = sent.unsettled_at
 """)
+AMONG = participants.c.id == func.any(bindparam("ids"))
+SOME = OF_SESSION.where(AMONG).order_by(participants.c.created_at, participants.c.id)
 _due = insert(moderations)
 DUE = _due.on_conflict_do_update(
     index_elements=["id"],
