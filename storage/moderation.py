@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Interval, Text, Update, Uuid, and_, bindparam, cast, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import ColumnElement
 
 from storage.model import Moderated, Participant, Role
 from storage.participants import OF_SESSION
@@ -55,6 +56,8 @@ UPDATE participants SET unsettled_at = NULL
 FROM unnest(CAST(:ids AS uuid[]), CAST(:times AS timestamptz[])) AS sent (id, unsettled_at)
 WHERE participants.id = sent.id AND participants.unsettled_at = sent.unsettled_at
 """)
+AMONG = participants.c.id == func.any(bindparam("ids"))
+SOME = OF_SESSION.where(AMONG).order_by(participants.c.created_at, participants.c.id)
 _due = insert(moderations)
 DUE = _due.on_conflict_do_update(
     index_elements=["id"],
@@ -86,12 +89,11 @@ class Moderations:
     async def mute_students(self, session_id: UUID) -> list[Participant]:
         """Those whose microphone was permitted, in the order in which they were recorded."""
         students = and_(participants.c.session_id == session_id, participants.c.role == Role.STUDENT)
-        change = update(participants).where(students, participants.c.mic_allowed)
+        ids = await self._lock(and_(students, participants.c.mic_allowed))
+        change = update(participants).where(AMONG)
         change = change.values(mic_allowed=False, unsettled_at=CLOCK, updated_at=func.now())
-        ids = (await self._connection.execute(change.returning(participants.c.id))).scalars().all()
-        query = OF_SESSION.where(participants.c.id == func.any(bindparam("ids")))
-        query = query.order_by(participants.c.created_at, participants.c.id)
-        rows = await self._connection.execute(query, {"session_id": session_id, "ids": list(ids)})
+        await self._connection.execute(change, {"ids": ids})
+        rows = await self._connection.execute(SOME, {"session_id": session_id, "ids": ids})
         return [Participant(*row) for row in rows]
 
     async def moderated(self, session_id: UUID, lease: timedelta) -> list[Moderated]:
@@ -109,22 +111,28 @@ class Moderations:
 
     async def watch(self, participant_ids: Sequence[UUID], token_life: timedelta) -> None:
         """They have come back, and may again for so long."""
-        change = update(participants).where(participants.c.id.in_(participant_ids))
-        await self._connection.execute(change.values(watch_until=CLOCK + token_life))
+        change = update(participants).where(AMONG).values(watch_until=CLOCK + token_life)
+        await self._connection.execute(change, {"ids": await self._lock(participants.c.id.in_(participant_ids))})
 
     async def unsettle(self, participant_ids: Sequence[UUID]) -> None:
         """It is not certain any more that Daily knows what they may do."""
-        change = update(participants).where(participants.c.id.in_(participant_ids))
-        await self._connection.execute(change.values(unsettled_at=CLOCK))
+        change = update(participants).where(AMONG).values(unsettled_at=CLOCK)
+        await self._connection.execute(change, {"ids": await self._lock(participants.c.id.in_(participant_ids))})
 
     async def settle(self, people: Sequence[Moderated]) -> None:
         """Daily knows what they may do, unless that has changed meanwhile."""
-        values = {"ids": [one.id for one in people], "times": [one.unsettled_at for one in people]}
-        await self._connection.execute(SETTLE, values)
+        ids = [one.id for one in people]
+        await self._lock(participants.c.id.in_(ids))
+        await self._connection.execute(SETTLE, {"ids": ids, "times": [one.unsettled_at for one in people]})
 
     async def due(self, session_id: UUID, after: timedelta) -> None:
         """The room is to be looked at by then."""
         await self._connection.execute(DUE.values(id=session_id, due_at=CLOCK + after))
+
+    async def _lock(self, which: ColumnElement[bool]) -> list[UUID]:
+        """In the order in which tokens that are issued write participants, so that neither waits for the other."""
+        query = select(participants.c.id).where(which).order_by(participants.c.session_id, participants.c.user_id)
+        return list((await self._connection.execute(query.with_for_update(key_share=True))).scalars())
 
 
 def _of(session_id: UUID, user_id: str) -> Update:

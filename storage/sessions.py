@@ -159,7 +159,7 @@ class Sessions:
     ) -> Session:
         """Changes these columns; what Daily must know `of_room` is ours to tell it, for as long as the lease lasts, and
         due then."""
-        room = {"room_changed_at": func.now(), "due_at": CLOCK + lease, "attempts": 0} if of_room else {}
+        room = {"room_changed_at": CLOCK, "due_at": CLOCK + lease, "attempts": 0} if of_room else {}
         first = case((sessions.c.idempotency_key.is_not(None), func.coalesce(sessions.c.created_as, created_as)))
         session = await self._one(
             update(sessions)

@@ -120,6 +120,23 @@ def test_who_joined_untold_with_an_older_token_is_put_right(own_room: Room, lag:
     eventually(lambda: own_room.inside() == {stay: PICTURE}, 180)
 
 
+def late_request(stack: Stack, path: str, body: dict[str, object]) -> None:
+    """One that was sent to Daily before the present state was, and arrives after it."""
+    headers = {"Authorization": f"Bearer {stack.environment['LIVE_SESSIONS_DAILY_API_KEY']}"}
+    answer = httpx.post(f"{stack.daily_url}/v1{path}", json=body, headers=headers, trust_env=False, timeout=10)
+    assert answer.is_success, answer.text
+
+
+def test_a_request_that_arrives_late_does_not_last(own_stack: Stack, own_room: Room) -> None:
+    stay = own_room.join("sam")
+    own_room.permit("sam", micAllowed=False)
+    own_room.rest.call("PATCH", f"/sessions/{own_room.name}", ME, json={"maxParticipants": 3})
+    late_request(own_stack, f"/rooms/{own_room.name}/update-permissions", {"data": {stay: {"canSend": True}}})
+    late_request(own_stack, f"/rooms/{own_room.name}", {"properties": {"max_participants": 9}})
+    eventually(lambda: own_room.inside() == {stay: PICTURE}, 40)
+    eventually(lambda: own_room.daily.of_room(own_room.name)["rooms"][0]["config"]["max_participants"] == 3, 60)
+
+
 def in_background(call: Callable[[], object]) -> None:
     """Its answer, or that there is none, makes no difference."""
 

@@ -72,9 +72,11 @@ class Joined:
     """All, nothing, or these of Daily's media (`video`, `audio`, `screenVideo`, …); None when Daily does not say."""
 
     def may_send(self, *, mic_allowed: bool, camera_allowed: bool) -> bool:
-        """Whether they joined with exactly these permissions."""
-        if self.can_send is None or isinstance(self.can_send, bool):
-            return self.can_send is (mic_allowed if mic_allowed == camera_allowed else None)
+        """Whether Daily says that they joined with exactly these permissions."""
+        if self.can_send is None:
+            return False
+        if isinstance(self.can_send, bool):
+            return mic_allowed == camera_allowed == self.can_send
         sound, picture = [word in self.can_send for word in SOUND], [word in self.can_send for word in PICTURE]
         return sound == [mic_allowed] * len(SOUND) and picture == [camera_allowed] * len(PICTURE)
 

@@ -86,8 +86,8 @@ async def get(service: Service, room_name: str) -> SessionRow:
 
 async def update(service: Service, caller: Caller, room_name: str, asked: SessionChanges) -> Session:
     session = await service.store.run(_update, caller, room_name, asked)
-    if rules.room_is_stale(session):
-        await service.see_through("update", session, partial(tell_room, service, session))
+    if rules.room_is_stale(session):  # in a work of its own for each change, as one under way may tell of another
+        await service.see_through(f"update {session.due_at}", session, partial(tell_room, service, session))
     return session
 
 
