@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from server import deadline
 from server.errors import ServiceError, Unavailable
+from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,10 @@ class Works:
     def _ended(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         del self._running[key]
         problem = None if task.cancelled() else task.exception()
-        if isinstance(problem, ServiceError):
+        if isinstance(problem, ServiceError | StorageError):
             logger.info("not finished: %s: %s", key, problem)  # who waits is told, or upkeep goes on with it
+        elif problem is not None:
+            logger.error("failed: %s", key, exc_info=problem)
 
 
 async def _bounded(work: Callable[[], Awaitable[T]]) -> T:

@@ -38,7 +38,10 @@ async def keep(webhook: Webhook, service: Service, chore: Chore, attempts: int) 
         await register(service, webhook)
     except DailyRefused as refusal:
         owners = ", ".join(other.url for other in others) or "none"
-        logger.warning("Daily does not take our webhook: %s; others of the domain: %s", refusal.info, owners)
+        level = (
+            logging.WARNING if attempts > 1 else logging.INFO
+        )  # at a start, nobody may have been there to answer yet
+        logger.log(level, "Daily does not take our webhook: %s; others of the domain: %s", refusal.info, owners)
         return LOOK
     logger.warning("put right kind='webhook' state=%s", "missing" if ours is None else ours.state)
     await service.store.run(_events_were_missing, chore)
