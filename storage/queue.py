@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Chore, Meeting, Moderation, Recording, Session
@@ -76,9 +76,22 @@ _TAKE: dict[Line, tuple[Callable[..., Item], Any]] = {
 }
 
 
+_IS_DUE = select(
+    *(
+        exists().where(stands_there, TABLE_OF[noun].c.due_at <= CLOCK).label(line.name)
+        for line, (noun, stands_there) in _LINES.items()
+    )
+)
+
+
 class Queue:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+
+    async def lines(self) -> list[Line]:
+        """Those in which something is due: a look at all that costs no more than one at any."""
+        row = (await self._connection.execute(_IS_DUE)).one()
+        return [line for line, is_due in zip(_LINES, row, strict=True) if is_due]
 
     async def take(self, line: Line, items: int, lease: timedelta) -> list[tuple[Any, int]]:
         """What is due, longest first, and how often each has been tried: ours until the lease ends. What somebody has

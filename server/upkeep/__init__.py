@@ -2,6 +2,7 @@
 Daily's events."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from functools import partial
 
@@ -9,6 +10,10 @@ from server.upkeep import attendance, housekeeping, inbox, moderation, queue, re
 from server.upkeep.queue import Work
 from server.usecases.service import Service
 from storage.queue import Line
+
+logger = logging.getLogger(__name__)
+
+BEGIN_ANEW = 1.0
 
 
 async def run(service: Service, daily_webhook: webhook.Webhook | None) -> None:
@@ -26,7 +31,12 @@ async def run(service: Service, daily_webhook: webhook.Webhook | None) -> None:
         Line.MEETINGS: attendance.compare,
         Line.CHORES: partial(housekeeping.do, chores),
     }
-    async with asyncio.TaskGroup() as parts:
-        parts.create_task(queue.run(service, works))
-        parts.create_task(inbox.run(service))
-        parts.create_task(housekeeping.add(service, list(chores)))
+    while True:
+        try:
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(queue.run(service, works))
+                parts.create_task(inbox.run(service))
+                parts.create_task(housekeeping.add(service, list(chores)))
+        except Exception:  # a defect, which must not end upkeep for the rest of the process's life
+            logger.exception("upkeep begins anew")
+            await asyncio.sleep(BEGIN_ANEW)

@@ -25,8 +25,8 @@ from storage.store import Transaction
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 0.2
-"""Seconds between looks at the inbox when nothing was due in it."""
+INTERVAL = 1.0
+"""Seconds between looks at the inbox when nothing was due in it: for what was put off, and what others left."""
 REST = 0.1
 """Seconds after a batch, at the most: the more events the next one has, the less each of them costs."""
 EVENTS = 500

@@ -21,7 +21,7 @@ from storage.store import Transaction
 logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0
-"""Seconds between looks at a line."""
+"""Seconds between looks at the lines."""
 AT_ONCE = 16
 """Items of a line that a process works on at the same time: most of them wait for their turn at Daily."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
@@ -35,8 +35,21 @@ more; where the work itself has moved the item on, neither counts."""
 async def run(service: Service, works: Mapping[Line, Work]) -> None:
     """Until cancelled. Items that are being worked on are finished by `Works.drain`."""
     async with asyncio.TaskGroup() as lines:
+        lines.create_task(_look(service))
         for line, work in works.items():
             lines.create_task(_serve(service, line, work))
+
+
+async def _look(service: Service) -> None:
+    """One for all lines: a process in which nothing is due costs next to nothing."""
+    while True:
+        try:
+            async with service.store.statement() as tx:
+                for line in await tx.queue.lines():
+                    service.due[line].set()
+        except StorageError as problem:
+            logger.warning("cannot see what is due: %s", problem)
+        await asyncio.sleep(INTERVAL)
 
 
 async def _serve(service: Service, line: Line, work: Work) -> None:
@@ -49,14 +62,13 @@ async def _serve(service: Service, line: Line, work: Work) -> None:
             busy.add(task)
             task.add_done_callback(busy.discard)
         if not taken or len(busy) == AT_ONCE:
-            await _pause_or_end_of_one(busy, service.due[line])
+            await _something_due_or_end_of_one(service.due[line], busy)
 
 
-async def _pause_or_end_of_one(busy: set[asyncio.Task[None]], due: asyncio.Event) -> None:
-    """Or until something is due at once."""
+async def _something_due_or_end_of_one(due: asyncio.Event, busy: set[asyncio.Task[None]]) -> None:
     waiting = asyncio.create_task(due.wait())
     try:
-        await asyncio.wait({*busy, waiting}, timeout=INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*busy, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
 
