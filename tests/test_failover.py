@@ -1,4 +1,4 @@
-"""Two servers of which one is killed: no read, no join fails, the other leads, and Daily's webhook comes back to life."""
+"""Two servers of which one is killed: no read or join fails, the other leads, Daily's webhook comes back to life."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
