@@ -65,11 +65,11 @@ def cases(stage: Stage, who: Callers) -> list[Case]:
                 _grpc("unbatched", stage.unbatched_target, "GetLiveSession", _name(data), "unbatched"),
             ),
         ),
-        Case("get-rest", (1, 16, 64, 256), _rest(stage, lambda: _get(data))),
-        Case("token-rest", (1, 16, 256), _rest(stage, lambda: _join(data, who.students))),
+        Case("get-rest", (1, 16, 64, 256), _rest_and_express(stage, lambda: _get(data))),
+        Case("token-rest", (1, 16, 256), _rest_and_express(stage, lambda: _join(data, who.students))),
         Case("list-10-rest", (1, 16, 256), _rest(stage, lambda: _list(data, FEW)), rounds=2),
-        Case("list-1000-rest", (1, 16), _rest(stage, lambda: _list(data, MANY))),
-        Case("list-1000-rest", (256,), _rest(stage, lambda: _list(data, MANY)), rounds=2, warm_up=8),
+        Case("list-1000-rest", (1, 16), _rest_and_express(stage, lambda: _list(data, MANY))),
+        Case("list-1000-rest", (256,), _rest_and_express(stage, lambda: _list(data, MANY)), rounds=2, warm_up=8),
         Case("create-rest", (1, 16, 256), _rest(stage, lambda: _create(who.instructor)), rounds=2),
         _growth(stage, "get", 64, "GetLiveSession", _name, _get),
         _growth(stage, "list-10", 64, "GetInstructorLiveSessions", _few, lambda data: _list(data, FEW)),
@@ -83,6 +83,13 @@ def _rest(stage: Stage, requests: Callable[[], Requests]) -> tuple[Runner, ...]:
         Runner("ours", lambda _: load.http1(HOST, rest), requests(), ("server", "envoy", "postgres")),
         Runner("peer", lambda _: load.http1(HOST, stage.peer_port), requests(), ("peer", "postgres")),
     )
+
+
+def _rest_and_express(stage: Stage, requests: Callable[[], Requests]) -> tuple[Runner, ...]:
+    """Express where Node is installed."""
+    port, groups = stage.express_port, ("express", "postgres")
+    express = Runner("express", lambda _: load.http1(HOST, port), requests(), groups)
+    return _rest(stage, requests) + ((express,) if stage.express else ())
 
 
 def _growth(

@@ -121,6 +121,9 @@ LIMITS: list[tuple[str, int, str, Value, str, str, float, bool]] = [
     ("list-1000-rest", 1, "server CPU", server_cpu, "ours", "peer", 0.3, False),
     ("list-1000-rest", 16, "server CPU", server_cpu, "ours", "peer", 0.3, False),
     ("list-1000-rest", 256, "server CPU", server_cpu, "ours", "peer", 0.3, False),
+    ("get-rest", 256, "CPU with Envoy", own_cpu, "ours", "express", 1.3, False),
+    ("token-rest", 256, "CPU with Envoy", own_cpu, "ours", "express", 0.5, False),
+    ("list-1000-rest", 16, "CPU with Envoy", own_cpu, "ours", "express", 1.2, False),
     *(
         (case, in_flight, what, value, "ours", "ours, small", 1.15, False)
         for case, busy in (("growth-get", 64), ("growth-list-10", 64), ("growth-list-1000", 16))
@@ -139,7 +142,7 @@ def targets(slices: Slices, missing_rows: int | None) -> list[Target]:
             f"{case}, {n} in flight: {what}, {ours} / {other}", ratio(slices, case, n, value, ours, other), limit, floor
         )
         for case, n, what, value, ours, other, limit, floor in LIMITS
-        if (case, n, ours) in slices
+        if (case, n, ours) in slices and (case, n, other) in slices
     ]
     if missing_rows is not None:
         found.append(Target("rush: students without their row", figure([missing_rows]), 0))

@@ -1,8 +1,10 @@
-"""Everything that is measured, running side by side on one machine and one PostgreSQL: the stack, bare, peer and
+"""Everything that is measured, side by side on one machine and one PostgreSQL: the stack, bare, peer, Express and
 unbatched; and the server and the peer once more on a small database."""
 
 import json
+import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +24,9 @@ from sandbox.stack import Stack
 
 LISTENER = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 """What our server chooses for itself (server/__init__.py), for bare."""
+
+
+EXPRESS = Path(__file__).parent / "express"
 
 
 class Stage:
@@ -60,6 +65,10 @@ class Stage:
         self.small_server = self.add(self.server("small-server", self.small_target, small))
         self.peer = self.add(self.new_peer("peer", self.peer_port))
         self.small_peer = self.add(self.new_peer("small-peer", self.small_peer_port, small))
+        self.express_port = self.port()
+        self.express = express(self._workspace, self.express_port, self.stack.environment)
+        if self.express:
+            self.add(self.express)
 
     def port(self) -> int:
         return self._cleanup.enter_context(free_port())
@@ -96,7 +105,7 @@ class Stage:
             "unbatched": self.unbatched.pid,
             "small-server": self.small_server.pid,
             "small-peer": self.small_peer.pid,
-        }
+        } | ({"express": self.express.pid} if self.express else {})
 
     def add(self, process: Process) -> Process:
         self._cleanup.callback(process.stop)
@@ -123,6 +132,19 @@ def peer(workspace: Workspace, name: str, port: int, settings: dict[str, str]) -
     command = [sys.executable, "-m", "uvicorn", "benchmarks.peer:app", *options, *more]
     ready = f"http://{HOST}:{port}/sessions/instructor/nobody"
     return Process(name, command, workspace, settings, lambda: _answers(ready))
+
+
+def express(workspace: Workspace, port: int, settings: dict[str, str]) -> Process | None:
+    """None, and a line that says so, where Node or its packages are not to be had."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        print("no Express: node and npm are not installed", file=sys.stderr)
+        return None
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0"]
+    if not (EXPRESS / "node_modules").exists() and subprocess.run(install, cwd=EXPRESS, check=False).returncode:
+        print("no Express: its packages cannot be installed", file=sys.stderr)
+        return None
+    command = ["node", EXPRESS / "server.js", HOST, str(port)]
+    return Process("express", command, workspace, settings | {"NODE_ENV": "production"}, lambda: _listens(port))
 
 
 def seconds_to_start(process: Process) -> float:

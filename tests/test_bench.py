@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ from benchmarks import bare as bare_server
 from benchmarks import cases
 from benchmarks.load import Load, http1
 from benchmarks.load import grpc as grpc_load
-from benchmarks.stage import bare, peer
+from benchmarks.stage import bare, express, peer
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
@@ -100,6 +101,41 @@ def test_the_peers_tokens_and_participants_are_ours(
     assert same[0] == same[1]
     query = "SELECT role, daily_user_id = user_id FROM participants WHERE user_id IN ('bench-ours', 'bench-theirs')"
     assert database.execute(query).fetchall() == [("student", True)] * 2
+
+
+@pytest.fixture
+def express_http(stack: Stack, tmp_path: Path) -> Iterator[httpx.Client]:
+    workspace = Workspace(tmp_path)
+    workspace.claim()
+    with free_port() as port:
+        process = express(workspace, port, stack.environment)
+        if process is None:
+            pytest.skip("no Express: node and npm, or its packages, are not to be had")
+        process.start()
+        try:
+            with http_client(f"http://{HOST}:{port}") as client:
+                yield client
+        finally:
+            process.stop()
+            workspace.release()
+
+
+def test_express_answers_as_we_do(rest: Rest, express_http: httpx.Client) -> None:
+    session = rest.create("bench-express")
+    name, listed = session["roomName"], "/sessions/instructor/bench-express"
+    assert express_http.get(f"/sessions/{name}").json() == session
+    assert express_http.get(listed).json() == rest.call("GET", listed).json() == [session]
+    missing = express_http.get("/sessions/ls-nowhere")
+    assert (missing.status_code, missing.json()) == (500, "Session not found")
+
+    path = f"/sessions/{name}/token"
+    theirs = express_http.post(path, headers=as_bearer(rest, "bench-same", "student")).json()["token"]
+    ours = rest.call("POST", path, "bench-same", "student").json()["token"]
+    claims = [jwt.decode(token, options={"verify_signature": False}) for token in (ours, theirs)]
+    assert claims[1]["exp"] - claims[1]["iat"] == 6 * 3600
+    same = [{key: each[key] for key in each.keys() - {"iat", "exp"}} for each in claims]
+    assert same[0] == same[1]
+    assert express_http.post(path, headers={"Authorization": "Bearer forged"}).status_code == 401
 
 
 def test_the_peer_refuses_a_token_that_we_refuse(rest: Rest, peer_http: httpx.Client) -> None:
