@@ -62,14 +62,13 @@ def test_health_is_503_while_no_server_is_there(own_stack: Stack) -> None:
         server.kill()
     with http_client(own_stack.rest_url) as client:
         answer = eventually(lambda: (got := client.get("/health")).status_code == 503 and got, 40)
+        grpc_like = client.get("/sessions/nope", headers={"content-type": "application/grpc"})
         for server in own_stack.servers:
             server.start()
         eventually(lambda: servers_in_use(own_stack) == 3, 40)
         assert client.get("/health").status_code == 200
-    assert said(answer) == (
-        503,
-        {"error": "Service Unavailable", "message": "The service cannot be reached; try again"},
-    )
+    away = (503, {"error": "Service Unavailable", "message": "The service cannot be reached; try again"})
+    assert (said(answer), said(grpc_like)) == (away, away)
 
 
 def test_a_second_envoy_takes_over_from_the_first_without_a_failed_call(own_stack: Stack, tmp_path: Path) -> None:
