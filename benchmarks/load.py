@@ -148,7 +148,7 @@ class _Http1(_Connection):
                 return
             self._ok = self._head[9:10] == b"2"
             data = self._head[end:]
-            length = self._head.find(b"content-length: ", 0, end)
+            length = self._head[:end].lower().find(b"content-length: ")  # Node writes Content-Length
             if length >= 0:
                 self._missing = int(self._head[length + 16 : self._head.find(b"\r", length)])
         if self._missing is not None:
