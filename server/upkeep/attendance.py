@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 RECORD_GIVEN_UP = 6
 """Looks after which Daily has no record of a meeting in which nobody stayed long enough."""
+CUT = timedelta(seconds=1)
+"""Daily's records have whole seconds: what they tell happened within the one that begins then."""
 PAUSE = timedelta(seconds=20)
 SWEEP = timedelta(seconds=60)
 """How often Daily's list of meetings is read for those that began since."""
@@ -82,7 +84,7 @@ async def _write(tx: Transaction, session_id: UUID, record: MeetingRecord, servi
     await tx.participants.recorded(session_id, stays)
     await tx.meetings.seen(session_id, record.id, record.started_at, record.ended_at, PAUSE)
     if record.ended_at is not None:
-        await tx.participants.meeting_ended(session_id, record.ended_at)
+        await tx.participants.meeting_ended(session_id, record.ended_at + CUT)
         await tx.meetings.compared(record.id, record.ended_at)
     await room_events.perhaps_empty(tx, session, service.lifetimes)
 
