@@ -1,5 +1,7 @@
 """A room of which no event has told is closed like any other, and a chore's failures are counted since it was done."""
 
+import time
+
 import psycopg
 
 from tests.clients import DailyControl, Rest, eventually
@@ -64,3 +66,27 @@ def test_whom_neither_an_event_nor_presence_tells_is_put_out_of_a_room_that_is_c
     daily.join(room, token)
     assert rest.call("DELETE", f"/sessions/{room}", "untold").status_code == 200
     assert [stay["left_at"] is None for stay in daily.of_room(room)["connections"]] == [False]
+
+
+def test_a_stay_that_began_and_ended_within_one_second_is_closed_though_its_leave_was_lost(
+    rest: Rest, daily: DailyControl, database: psycopg.Connection
+) -> None:
+    """Daily's records have whole seconds: the meeting seems to have ended before somebody came."""
+    daily.settings(min_stay=10.0)
+    session = rest.create("untold")
+    room = session["roomName"]
+    for type in ("participant.left", "meeting.ended"):
+        daily.fault("webhook_drop", type=type, room=room)
+    token = rest.call("POST", f"/sessions/{room}/token", "untold").json()["token"]
+    eventually(lambda: 0.1 < time.time() % 1 < 0.5)
+    daily.leave(room, daily.join(room, token)["session_id"])
+    told = """
+    UPDATE meetings SET due_at = clock_timestamp() WHERE session_id = %s AND EXISTS (
+        SELECT FROM connections WHERE connections.session_id = meetings.session_id
+    )
+    """
+    eventually(lambda: database.execute(told, [session["_id"]]).rowcount == 1)
+    compared = "SELECT FROM meetings WHERE session_id = %s AND compared_at IS NOT NULL"
+    eventually(lambda: database.execute(compared, [session["_id"]]).rowcount == 1)
+    closed = "SELECT polled_left_at >= joined_at FROM connections WHERE session_id = %s"
+    assert database.execute(closed, [session["_id"]]).fetchall() == [(True,)]
