@@ -57,19 +57,17 @@ PAGE_AFTER = PAGE.where(
 # Who is in the room without a token of ours is a participant all the same.
 RECOGNISE = text("""
 INSERT INTO participants (session_id, user_id, daily_user_id, name, role)
-SELECT :session_id, stay.user_id, stay.user_id, nullif(stay.name, stay.user_id), stay.role
+SELECT :session_id, stay.user_id, stay.user_id, stay.name, stay.role
 FROM unnest(CAST(:users AS text[]), CAST(:names AS text[]), CAST(:roles AS text[])) AS stay (user_id, name, role)
 WHERE NOT EXISTS (
     SELECT FROM participants WHERE session_id = :session_id AND participants.daily_user_id = stay.user_id
 )
 ON CONFLICT DO NOTHING
 """)
-# A token without a name has the id in its place.
 CALL_BY_NAME = text("""
 UPDATE participants SET name = stay.name
 FROM unnest(CAST(:users AS text[]), CAST(:names AS text[])) AS stay (user_id, name)
-WHERE session_id = :session_id AND daily_user_id = stay.user_id
-    AND participants.name IS NULL AND stay.name <> participants.user_id
+WHERE session_id = :session_id AND daily_user_id = stay.user_id AND participants.name IS NULL AND stay.name IS NOT NULL
 """)
 STAY = """
 SELECT id, :session_id, user_id, joined_at, left_at FROM unnest(
