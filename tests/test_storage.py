@@ -14,10 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sandbox.stack import Stack
 from storage.attendance import Attendance
 from storage.hot import ADMIT, BY_NAMES, LISTS
-from storage.model import Moderation, Of, SessionStatus
+from storage.model import Of, SessionStatus
 from storage.moderation import Moderations
 from storage.participants import Participants
-from storage.queue import Queue
 from storage.recordings import Recordings
 from storage.sessions import Sessions
 
@@ -246,15 +245,3 @@ async def test_a_hot_query_uses_its_index(connection: AsyncConnection, query: st
         await connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
     plan = (await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)).scalars().all()
     assert any(f" {index} " in line for line in plan), "\n".join(plan)
-
-
-@pytest.mark.parametrize("lease", [2, 20])
-async def test_a_change_overtakes_whoever_is_at_work_on_the_room(connection: AsyncConnection, lease: int) -> None:
-    """Their lease is no longer theirs, whenever it would have ended: they cannot put off what they have not seen."""
-    row = "(course_id, room_name, starts_at, created_by) VALUES ('algebra', 'room', now(), 'ada')"
-    session = (await connection.exec_driver_sql(f"INSERT INTO sessions {row} RETURNING id")).scalar_one()
-    due = "INSERT INTO moderations (id, due_at) VALUES (%(id)s, clock_timestamp() + %(lease)s) RETURNING due_at"
-    values = {"id": session, "lease": timedelta(seconds=lease)}
-    taken = Moderation(session, (await connection.exec_driver_sql(due, values)).scalar_one())
-    await Moderations(connection).due(session, timedelta(seconds=8))
-    assert not await Queue(connection).put_off(taken, None)
