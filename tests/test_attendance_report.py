@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from hypothesis import given
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.daily.model import iso
+from sandbox.stack import Stack
 from server.usecases.report import merged
 from tests.clients import DailyControl, Rest, bearer, eventually, said
+from tests.tokens import signed
 
 ME = "reporting-instructor"
 HEADER = ["userId", "name", "role", "joinedAt", "leftAt", "duration", "share", "stays"]
@@ -176,6 +179,30 @@ def near(known: tuple[str, str | None], truth: tuple[str, str]) -> bool:
 def moment(text: str | None) -> datetime:
     assert text is not None
     return datetime.fromisoformat(text)
+
+
+def test_a_name_is_that_of_the_token_or_dailys_own_and_else_there_is_none(
+    stack: Stack, rest: Rest, daily: DailyControl, lesson: Class
+) -> None:
+    secret = stack.environment["LIVE_SESSIONS_JWT_SECRET"]
+    for user in ("nameless", "nameless-" + "x" * 40):
+        headers = {"Authorization": f"Bearer {signed(secret, id=user, name=None, role='student')}"}
+        token = rest.call("POST", f"/sessions/{lesson.name}/token", headers=headers).json()["token"]
+        daily.join(lesson.name, token)
+    lesson.join("sam", name="Sam Ple")
+    lesson.join("sam", name="Sam Ple the Second")
+    daily.join(lesson.name, visitors_token(stack, lesson.name))
+    names = {"sam": "Sam Ple the Second", "visitor": "Vi Sitor", "nameless": None, "nameless-" + "x" * 40: None}
+    eventually(lambda: len(lesson.attendance()) == len(names))
+    assert {one["userId"]: one.get("name") for one in lesson.attendance()} == names
+
+
+def visitors_token(stack: Stack, room: str) -> str:
+    """One that Daily made itself, for somebody whom we have never seen."""
+    headers = {"Authorization": f"Bearer {stack.environment['LIVE_SESSIONS_DAILY_API_KEY']}"}
+    properties = {"room_name": room, "user_id": "visitor", "user_name": "Vi Sitor"}
+    url = f"{stack.daily_url}/v1/meeting-tokens"
+    return str(httpx.post(url, json={"properties": properties}, headers=headers, trust_env=False).json()["token"])
 
 
 # The list

@@ -415,10 +415,11 @@ async def test_a_room_is_private_and_ends_at_its_time(daily: Daily, at_daily: Wi
 
 
 async def test_an_update_resets_what_no_longer_holds(daily: Daily, at_daily: Wire) -> None:
-    assert await daily.update_room("algebra", max_participants=None, recording=False)
-    assert at_daily.asked[0].body == {"properties": {"max_participants": None, "enable_recording": None}}
+    later = datetime(2030, 1, 1, tzinfo=UTC)
+    assert await daily.update_room("algebra", max_participants=None, recording=False, expires_at=None)
+    assert at_daily.asked[0].body == {"properties": {"max_participants": None, "enable_recording": None, "exp": None}}
     at_daily.answers("POST /rooms/algebra", {"error": "not-found"}, 404)
-    assert not await daily.update_room("algebra", max_participants=5, recording=True)
+    assert not await daily.update_room("algebra", max_participants=5, recording=True, expires_at=later)
 
 
 async def test_people_are_put_out_a_hundred_at_a_time(daily: Daily, at_daily: Wire) -> None:
@@ -516,11 +517,11 @@ async def test_a_class_on_the_stand_in_from_its_room_to_its_recording(stand_in: 
     assert await stand_in.presence(room) == []
     (record,), _ = await stand_in.meetings(room_name=room)
     assert [(stay.connection_id, stay.user_id) for stay in record.stays] == [(joined["session_id"], "sam")]
-    assert await stand_in.update_room(room, max_participants=None, recording=False)
+    assert await stand_in.update_room(room, max_participants=None, recording=False, expires_at=None)
     for _ in range(2):
         await stand_in.delete_room(room)
     assert room not in control.rooms()
-    assert not await stand_in.update_room(room, max_participants=None, recording=False)
+    assert not await stand_in.update_room(room, max_participants=None, recording=False, expires_at=None)
 
 
 async def test_a_start_whose_answer_is_lost_may_have_been_taken(stand_in: Daily, control: DailyControl) -> None:

@@ -19,7 +19,9 @@ NOTHING_ASKED = SessionChanges(None, None, None, None)
 
 
 def person(user: str, *, mic: bool = True, camera: bool = True, settled: bool = True) -> Moderated:
-    return Moderated(uuid4(), user, False, mic, camera, None if settled else NOW, settled)
+    values = {"id": uuid4(), "daily_user_id": user, "was_kicked": False, "mic_allowed": mic, "camera_allowed": camera}
+    values |= {"unsettled_at": None if settled else NOW, "all_sent": settled}
+    return Moderated(**(dict.fromkeys(field.name for field in fields(Moderated)) | values))  # type: ignore[arg-type]
 
 
 def inside(id: str, user: str) -> Connection:

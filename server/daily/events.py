@@ -22,6 +22,7 @@ from server.daily.wire import (
     is_id,
     later,
     mapping,
+    name_of,
     optional_id,
     optional_seconds,
     optional_time,
@@ -191,19 +192,21 @@ def _meeting_ended(payload: Item, at: datetime) -> Event:
 def _joined(payload: Item, at: datetime) -> Event:
     id = given_id(payload, "session_id")
     joined_at = optional_time(payload, "joined_at") or at
-    stay = Stay(id, user_of(payload, "user_id", id), text(payload.get("user_name")), joined_at, None)
+    user = user_of(payload, "user_id", id)
+    stay = Stay(id, user, name_of(payload, "user_name", user), joined_at, None)
     can_send = _can_send(_object(payload.get("permissions")).get("canSend"))
     return Joined(given_id(payload, "room"), stay, payload.get("owner") is True, can_send)
 
 
 def _left(payload: Item, at: datetime) -> Event:
     id = given_id(payload, "session_id")
+    user = user_of(payload, "user_id", id)
     joined_at, duration = optional_time(payload, "joined_at"), optional_seconds(payload, "duration")
     return Left(
         room=given_id(payload, "room"),
         connection_id=id,
-        user_id=user_of(payload, "user_id", id),
-        user_name=text(payload.get("user_name")),
+        user_id=user,
+        user_name=name_of(payload, "user_name", user),
         joined_at=joined_at,
         left_at=at if joined_at is None or duration is None else later(joined_at, duration),
         is_owner=payload.get("owner") is True,

@@ -13,6 +13,7 @@ from server.daily.wire import (
     given_id,
     later,
     mapping,
+    name_of,
     optional_seconds,
     optional_time,
     text,
@@ -146,13 +147,15 @@ def _stay(person: Item, meeting_ended_at: datetime | None) -> Stay:
     left_at = meeting_ended_at
     if meeting_ended_at is not None and duration is not None:
         left_at = later(joined_at, duration)
-    return Stay(id, user_of(person, "user_id", id), text(person.get("user_name")), joined_at, left_at)
+    user = user_of(person, "user_id", id)
+    return Stay(id, user, name_of(person, "user_name", user), joined_at, left_at)
 
 
 def present(item: Item) -> Present:
     id = given_id(item, "id")
     joined_at = optional_time(item, "joinTime")
-    return Present(id, user_of(item, "userId", id), text(item.get("userName")), joined_at)
+    user = user_of(item, "userId", id)
+    return Present(id, user, name_of(item, "userName", user), joined_at)
 
 
 def webhook(item: Item) -> WebhookAtDaily:

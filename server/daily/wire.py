@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from server.daily.tokens import user_id
+
 MAX_ID = 256
 MAX_TEXT = 1000
 MAX_SECONDS = 1e9
@@ -55,6 +57,12 @@ def user_of(item: Item, field: str, connection_id: str) -> str:
     """The user's id inside Daily; that of the connection where Daily names no user."""
     id = optional_id(item, field)
     return connection_id if id in (None, HIDDEN_USER) else str(id)
+
+
+def name_of(item: Item, field: str, user: str) -> str | None:
+    """The user's name. A token of ours without one has our id in its place, which is none."""
+    name = text(item.get(field))
+    return None if name is not None and user_id(name) == user else name
 
 
 def text(value: object, max_length: int = MAX_TEXT) -> str | None:

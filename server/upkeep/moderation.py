@@ -23,7 +23,7 @@ async def look_after(service: Service, item: Moderation, attempts: int) -> timed
     if session.room_deleted_at is not None:
         return None
     try:
-        people = await moderation.make_so(service, session, everybody=True)
+        people = await moderation.make_so(service, session, attempts)
     except DailyUnavailable as problem:
         logger.warning("put off kind='moderation' room=%s attempts=%d: %s", session.room_name, attempts, problem)
         return LOOK

@@ -19,6 +19,8 @@ TOKEN_LIFE = timedelta(seconds=TOKEN_LIFETIME, minutes=1)
 """Of a token that was being signed when its holder was removed."""
 LOOK = timedelta(seconds=8)
 """How often those who were removed are put out again, whether or not Daily has told that they came back."""
+SELDOM = 15
+"""Of so many looks one also asks Daily who is there, where the others need not."""
 AT_ONCE = timedelta()
 
 Permissions = dict[str, tuple[bool, bool]]
@@ -95,7 +97,7 @@ async def _open_session(tx: Transaction, caller: Caller, room_name: str) -> Sess
 
 async def _see_through(service: Service, session: Session) -> None:
     """In a work of this call's own: one that is under way may have read the rows before this change."""
-    await service.works.finish(("moderate", session.id, uuid4()), partial(make_so, service, session, everybody=False))
+    await service.works.finish(("moderate", session.id, uuid4()), partial(make_so, service, session))
 
 
 async def who_came(tx: Transaction, joins: Sequence[tuple[UUID, Joined]]) -> None:
@@ -123,16 +125,17 @@ def _users(joins: Sequence[tuple[UUID, Joined]]) -> dict[UUID, list[str]]:
     return users
 
 
-async def make_so(service: Service, session: Session, *, everybody: bool) -> list[Moderated]:
+async def make_so(service: Service, session: Session, look: int = 0) -> list[Moderated]:
     """Puts out who was removed, and tells Daily what those inside may send. It asks Daily who is there that we were not
-    told of: while something is not settled, and for `everybody`, also those who joined with an older token. Returns who
-    needs to be looked at again."""
+    told of: while something is not settled and, as upkeep's `look` with this number, for those who joined with an older
+    token. Returns who needs to be looked at again."""
     people, inside = await service.store.run(_moderated, session)
     removed = [one for one in people if one.was_kicked]
     others = [one for one in people if not one.was_kicked]
     await _put_out(service, session, removed, inside)
     present: list[Present] = []
-    if any(everybody or one.unsettled_at for one in others):
+    strangers = look > 0 and (not removed or look % SELDOM == 1)
+    if any(strangers or one.unsettled_at for one in others):
         present = await service.daily.presence(session.room_name)
         await service.daily.update_permissions(session.room_name, permissions(others, inside, present))
     return await service.store.run(_made_so, session, people, inside, present)
