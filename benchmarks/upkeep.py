@@ -3,6 +3,7 @@ are: schools of three sizes beside each other, each with a server process, a Pos
 keeps to its limits. They are measured at the same time, so that what disturbs one disturbs all."""
 
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -170,7 +171,8 @@ def schools(directory: Path) -> Iterator[list[School]]:
         every = []
         for classes in SCHOOLS:
             data = directory / f"upkeep-{classes}"
-            data.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(data, ignore_errors=True)  # what the run before has left due would be worked on
+            data.mkdir(parents=True)
             (data / "daily.json").write_text(json.dumps(at_daily(classes, _over(classes)), default=_plain))
             stack = running.enter_context(Stack(data, daily_options=["--limits"]))
             every.append(School(stack, classes))
