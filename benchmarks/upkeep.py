@@ -185,7 +185,7 @@ def schools(directory: Path) -> Iterator[list[School]]:
 def _settle(school: School) -> None:
     """Until the chores that a process begins with are done."""
     end = time.monotonic() + PATIENCE
-    while school.run("SELECT FROM chores WHERE id <> 'forget' AND done_until IS NULL"):
+    while school.run("SELECT id FROM chores WHERE id <> 'forget' AND done_until IS NULL"):
         if time.monotonic() > end:
             raise SandboxError(f"upkeep of {school.classes} classes does not settle")
         time.sleep(0.5)
