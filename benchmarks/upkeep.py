@@ -3,6 +3,7 @@ are: schools of three sizes beside each other, each with a server process, a Pos
 keeps to its limits. They are measured at the same time, so that what disturbs one disturbs all."""
 
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -170,7 +171,8 @@ def schools(directory: Path) -> Iterator[list[School]]:
         every = []
         for classes in SCHOOLS:
             data = directory / f"upkeep-{classes}"
-            data.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(data, ignore_errors=True)  # what the run before has left due would be worked on
+            data.mkdir(parents=True)
             (data / "daily.json").write_text(json.dumps(at_daily(classes, _over(classes)), default=_plain))
             stack = running.enter_context(Stack(data, daily_options=["--limits"]))
             every.append(School(stack, classes))
@@ -183,7 +185,7 @@ def schools(directory: Path) -> Iterator[list[School]]:
 def _settle(school: School) -> None:
     """Until the chores that a process begins with are done."""
     end = time.monotonic() + PATIENCE
-    while school.run("SELECT FROM chores WHERE id <> 'forget' AND done_until IS NULL"):
+    while school.run("SELECT id FROM chores WHERE id <> 'forget' AND done_until IS NULL"):
         if time.monotonic() > end:
             raise SandboxError(f"upkeep of {school.classes} classes does not settle")
         time.sleep(0.5)
