@@ -33,7 +33,8 @@ LATE = timedelta(seconds=6)
 LAST_RESORT = timedelta(days=1)
 """After the latest end that the rules allow, Daily removes the room by itself."""
 LOST_LEAVE = 4
-"""Daily is asked who is in a room that seems occupied after so many empty timeouts: a leave may have been lost."""
+"""After an empty timeout, and from then on after each so many of them, Daily is asked who is in a room that seems
+occupied: a leave may have been lost."""
 
 
 @dataclass(frozen=True, slots=True)
