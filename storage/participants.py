@@ -157,6 +157,11 @@ class Participants:
         }
         await self._connection.execute(statement, values)
 
+    async def gone(self, stay_ids: list[str]) -> None:
+        """They were put out just now."""
+        change = update(connections).where(connections.c.id.in_(stay_ids), OPEN)
+        await self._connection.execute(change.values(polled_left_at=func.greatest(CLOCK, JOINED)))
+
     async def meeting_ended(self, session_id: UUID, meeting_id: str, at: datetime) -> None:
         """Nobody is left in the call: closes the stays of which no end was told, until Daily's record of the meeting,
         where it knows them, says when each really ended. `at` may be cut to a second; those who have come back since

@@ -201,7 +201,7 @@ QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] =
         lambda c: Moderations(c).moderated(SOME_ID, timedelta()),
         "participants_moderated",
     ),
-    "who of them has come": (lambda c: Moderations(c).of_users(SOME_ID, ["sam"]), "participants_daily_user_id"),
+    "who of them has come": (lambda c: Moderations(c).of_users({SOME_ID: ["sam"]}), "participants_daily_user_id"),
     "attendance": (
         lambda c: Attendance(c).of_session(SOME_ID, 10, (NOW, SOME_ID)),
         "participants_session_id_created_at",
@@ -228,7 +228,7 @@ QUERIES: dict[str, tuple[Callable[[AsyncConnection], Awaitable[object]], str]] =
     "recordings to look after": (lambda c: Queue(c).take(Line.RECORDINGS, 10, timedelta()), "recordings_due"),
     "meetings to compare": (lambda c: Queue(c).take(Line.MEETINGS, 10, timedelta()), "meetings_due"),
     "rooms that events wait for": (lambda c: Inbox(c).rooms(10), "daily_events_due"),
-    "a room's events": (lambda c: Inbox(c).of_room("algebra", 10), "daily_events_room_name"),
+    "events to apply": (lambda c: Inbox(c).due(10), "daily_events_due"),
     "old events": (lambda c: Inbox(c).forget(timedelta(days=30), 10), "daily_events_received_at"),
 }
 

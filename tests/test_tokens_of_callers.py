@@ -110,9 +110,9 @@ def test_a_server_with_a_public_key_takes_its_tokens(stack: Stack, tmp_path: Pat
     [
         ({"id": "x", "sub": "y"}, Caller("x", "Ada", Role.INSTRUCTOR)),
         ({"id": None, "sub": "y"}, Caller("y", "Ada", Role.INSTRUCTOR)),
-        ({"name": None}, Caller("ada", "ada", Role.INSTRUCTOR)),
-        ({"name": ""}, Caller("ada", "ada", Role.INSTRUCTOR)),
-        ({"name": 5}, Caller("ada", "ada", Role.INSTRUCTOR)),
+        ({"name": None}, Caller("ada", None, Role.INSTRUCTOR)),
+        ({"name": ""}, Caller("ada", None, Role.INSTRUCTOR)),
+        ({"name": 5}, Caller("ada", None, Role.INSTRUCTOR)),
         ({"name": "x" * 200}, Caller("ada", "x" * 128, Role.INSTRUCTOR)),
         ({"role": None}, Caller("ada", "Ada", Role.STUDENT)),
         ({"role": "student"}, Caller("ada", "Ada", Role.STUDENT)),

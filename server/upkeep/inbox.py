@@ -81,9 +81,7 @@ async def _come(news: asyncio.Event) -> None:
 
 async def _apply_due(service: Service) -> bool:
     try:
-        more = await service.store.run(_apply_together, service)
-        service.due[Line.MODERATIONS].set()
-        return more
+        return await service.store.run(_apply_together, service)
     except StorageError as problem:  # what one of the rooms waits for, such as a lock, must keep no other waiting
         logger.warning("applying events room by room: %s", problem)
         return await _apply_room_by_room(service)

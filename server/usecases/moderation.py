@@ -179,15 +179,9 @@ async def _made_so(
     """Who was put out has gone, even if their leave is never told; who was found there has come."""
     await tx.sessions.lock_by_id(session.id)
     removed = {one.daily_user_id for one in people if one.was_kicked}
-    now = datetime.now(UTC)
-    gone = [
-        Connection(stay.id, stay.daily_user_id, None, max(now, stay.joined_at or now))
-        for stay in inside
-        if stay.daily_user_id in removed
-    ]
+    await tx.participants.gone([stay.id for stay in inside if stay.daily_user_id in removed])
     known = {stay.id for stay in inside}
-    come = [stay for stay in rules.stays_of(present) if stay.id not in known]
-    if gone or come:
-        await tx.participants.recorded(session.id, [*gone, *come])
+    if come := [stay for stay in rules.stays_of(present) if stay.id not in known]:
+        await tx.participants.recorded(session.id, come)
     await tx.moderations.settle([one for one in people if one.unsettled_at and one.all_sent])
     return [one for one in people if not (one.all_sent and one.mic_allowed and one.camera_allowed) or one.was_kicked]

@@ -198,8 +198,9 @@ def test_a_delete_costs_daily_one_removal_though_it_takes_long_and_no_warning(
 def test_old_events_go_some_at_a_time(database: psycopg.Connection) -> None:
     old = "received_at < now() - interval '30 days'"
     database.execute(
-        "INSERT INTO daily_events (id, type, body, received_at, due_at)"
-        " SELECT 'old-' || gen_random_uuid(), 'x', '', now() - interval '31 days', NULL FROM generate_series(1, 2500)"
+        "INSERT INTO daily_events (digest, id, type, body, received_at, due_at)"
+        " SELECT sha256(gen_random_uuid()::text::bytea), 'old', 'x', '', now() - interval '31 days', NULL"
+        " FROM generate_series(1, 2500)"
     )
     make_chore_due(database, "forget")
     eventually(lambda: database.execute(f"SELECT count(*) FROM daily_events WHERE {old}").fetchone() == (0,))
