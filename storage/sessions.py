@@ -227,8 +227,11 @@ class Sessions:
 
     async def room_deleted(self, session_id: UUID, settled_after: timedelta) -> None:
         """The room is removed for good, unless it was made so lately that a first request to make it, sent again since,
-        may yet make it once more: then it is removed again."""
-        settled = sessions.c.room_created_at <= func.now() - settled_after
+        may yet make it once more, or its session ended so lately that Daily need not list yet what was recorded: then
+        it is closed again."""
+        before = func.now() - settled_after
+        listed = or_(sessions.c.recording_enabled.is_(False), sessions.c.end_requested_at <= before)
+        settled = and_(sessions.c.room_created_at <= before, listed)
         await self._connection.execute(
             update(sessions)
             .where(sessions.c.id == session_id, sessions.c.room_deleted_at.is_(None))

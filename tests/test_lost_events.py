@@ -21,6 +21,23 @@ def test_what_was_recorded_in_a_room_of_which_no_event_told_is_a_recording_of_it
     assert [one["end_ts"] for one in daily.recordings(room)] != [None]
 
 
+def test_what_was_recorded_just_before_the_end_is_found_when_daily_lists_it(
+    rest: Rest, daily: DailyControl, database: psycopg.Connection
+) -> None:
+    daily.settings(listing_lag=3.0)
+    session = rest.create("untold")
+    room = session["roomName"]
+    daily.fault("webhook_drop", room=room, times=None)
+    token = rest.call("POST", f"/sessions/{room}/token", "untold").json()["token"]
+    inside = daily.join(room, token)["session_id"]
+    made = "UPDATE sessions SET room_created_at = now() - interval '1 h' WHERE id = %s"
+    database.execute(made, [session["_id"]])
+    pressed = daily.press_record(room, inside)
+    assert rest.call("DELETE", f"/sessions/{room}", "untold").status_code == 200
+    rows = "SELECT recording_id FROM recordings WHERE session_id = %s"
+    eventually(lambda: database.execute(rows, [session["_id"]]).fetchall() == [(pressed["id"],)])
+
+
 def test_nobody_comes_back_into_a_room_of_which_no_event_told_while_it_is_closed(
     rest: Rest, daily: DailyControl
 ) -> None:
