@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Connection, Occupancy, Participant, Role
+from storage.queue import CLOCK
 from storage.tables import connections, meetings, participants, sessions
 
 JOINED = func.coalesce(connections.c.joined_at, connections.c.polled_joined_at)
@@ -164,12 +165,12 @@ class Participants:
 
     async def meeting_ended(self, session_id: UUID, meeting_id: str, at: datetime) -> None:
         """Nobody is left in the call: closes the stays of which no end was told, until Daily's record of the meeting,
-        where it knows them, says when each really ended. `at` may be cut to a second; those who have come back since
-        are in the session's next meeting."""
-        second = at.replace(microsecond=0)
+        where it knows them, says when each really ended. A whole second may be cut to it; those who have come back
+        since are in the session's next meeting."""
+        end = at + (timedelta(milliseconds=1) if at.microsecond else timedelta(seconds=1))
         others = and_(meetings.c.session_id == session_id, meetings.c.id != meeting_id)
-        next_one = select(func.min(meetings.c.started_at)).where(others, meetings.c.started_at >= second)
-        of_this_one = func.least(next_one.scalar_subquery(), second + timedelta(seconds=1)) > JOINED
+        next_one = select(func.min(meetings.c.started_at)).where(others, meetings.c.started_at >= at)
+        of_this_one = func.least(next_one.scalar_subquery(), end) > JOINED
         change = update(connections).where(connections.c.session_id == session_id, OPEN, of_this_one)
         await self._connection.execute(change.values(polled_left_at=at))
 

@@ -246,7 +246,7 @@ def test_a_start_whose_recording_failed_before_it_was_confirmed_is_not_acknowled
     rest: Rest, daily: DailyControl, database: psycopg.Connection
 ) -> None:
     lesson = Class(rest, daily)
-    daily.fault("delay", "GET", "/recordings", seconds=1, times=3)  # the reconciler may take some
+    daily.fault("delay", "GET", "/recordings", seconds=1, times=3)  # upkeep may take some
     with ThreadPoolExecutor(1) as threads:
         start = threads.submit(lesson.start)
         eventually(lambda: daily.recordings(lesson.name))

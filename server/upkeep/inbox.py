@@ -20,7 +20,6 @@ from server.usecases import room_events, rules
 from server.usecases.service import Service
 from storage.errors import StorageError
 from storage.model import Event, Session
-from storage.queue import Line
 from storage.store import Transaction
 
 logger = logging.getLogger(__name__)

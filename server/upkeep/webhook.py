@@ -38,9 +38,8 @@ async def keep(webhook: Webhook, service: Service, chore: Chore, attempts: int) 
         await register(service, webhook)
     except DailyRefused as refusal:
         owners = ", ".join(other.url for other in others) or "none"
-        level = (
-            logging.WARNING if attempts > 1 else logging.INFO
-        )  # at a start, nobody may have been there to answer yet
+        # At a start, nobody may be there yet to answer Daily.
+        level = logging.WARNING if others or attempts > 1 else logging.INFO
         logger.log(level, "Daily does not take our webhook: %s; others of the domain: %s", refusal.info, owners)
         return LOOK
     logger.warning("put right kind='webhook' state=%s", "missing" if ours is None else ours.state)

@@ -3,7 +3,7 @@ until nothing that was sent before can be under way any more. Who was removed is
 theirs may let them in: Daily's own ban could not be taken back, and ends with the call."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from uuid import UUID, uuid4
 

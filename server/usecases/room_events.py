@@ -68,9 +68,10 @@ async def apply(tx: Transaction, told: Sequence[Told], lifetimes: Lifetimes) -> 
         await tx.participants.told(stays)
     joins = [(one.session.id, one.event) for one in told if isinstance(one.event, Joined)]
     await moderation.who_came(tx, joins)
-    for one in told:
-        if isinstance(one.event, MeetingStarted | MeetingEnded):
-            await _meeting(tx, one.session, one.event)
+    for kind in (MeetingStarted, MeetingEnded):  # in this order: an end must not take those of the next meeting along
+        for one in told:
+            if isinstance(one.event, kind):
+                await _meeting(tx, one.session, one.event)
     left = dict.fromkeys(one.session.id for one in told if isinstance(one.event, Left | MeetingEnded))
     await perhaps_empty(tx, list(left), lifetimes)
     return [number for number, one in enumerate(told) if not await _recording(tx, one)]

@@ -28,7 +28,7 @@ PARTS = {
     "start": (recordings, "finish_start"),
     "recording": (recordings, "look_after"),
     "attendance": (attendance, "compare"),
-    "inbox": (inbox, "_apply"),
+    "inbox": (inbox, "_take"),
     "webhook": (webhook, "keep"),
     "eject": (sessions, "close"),
     "budget": (Budgets, "reserve"),
@@ -39,7 +39,7 @@ SOON = timedelta(seconds=2)
 
 async def _nothing(_: Service, item: Any, *__: Any) -> timedelta | None:
     """As far as upkeep can see, it is to be looked at again soon."""
-    return None if isinstance(item, str) else SOON
+    return SOON
 
 
 async def _unless_marked(work: Work, course: str, service: Service, item: Any, *more: Any) -> Any:
@@ -50,9 +50,6 @@ async def _unless_marked(work: Work, course: str, service: Service, item: Any, *
 
 
 async def _session(tx: Transaction, item: Any) -> Session | None:
-    """`item` is a room's name, or what is due."""
-    if isinstance(item, str):
-        return await tx.sessions.by_name(item)
     return await tx.sessions.by_id(item.id if isinstance(item, Session) else item.session_id)
 
 
@@ -61,6 +58,14 @@ async def _untold(work: Work, course: str | None, tx: Transaction, *more: Any) -
     told = [] if course is None else await work(tx, *more)
     found = [(await tx.sessions.by_id(id), id, record) for id, record in told]
     return [(id, record) for session, id, record in found if session is None or session.course_id != course]
+
+
+async def _take(work: Work, course: str | None, *more: Any, **how: Any) -> Any:
+    """The events that are due, without those of these sessions, or without any."""
+    taken, _ = await work(*more, **how)
+    if course is None:
+        return [], False
+    return [(event, session) for event, session in taken if session is None or session.course_id != course], False
 
 
 _closing: ContextVar[str] = ContextVar("the course of the session that is being closed", default="")
@@ -94,6 +99,8 @@ def leave_out(part: str, *, marked: bool) -> None:
     elif part == "eject":
         replacement, eject = partial(_close, whole), Daily.eject
         setattr(Daily, "eject", lambda *whom, **more: _eject(eject, course, *whom, **more))  # noqa: B010
+    elif part == "inbox":
+        replacement = partial(_take, whole, course)
     elif course is None or part == "webhook":
         replacement = _nothing
     else:

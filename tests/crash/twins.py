@@ -76,9 +76,9 @@ def _session(scene: Scene, course: str) -> None:
 
 
 def _start(scene: Scene, course: str) -> None:
-    """A start of which neither answer nor event came."""
+    """A start of which neither any answer nor the event came."""
     room = scene.create(course)
-    scene.daily.fault("lost_answer", "POST", f"/rooms/{room}/recordings/start")
+    scene.daily.fault("lost_answer", "POST", f"/rooms/{room}/recordings/start", times=3)
     scene.daily.fault("webhook_drop", type="recording.started", room=room)
     assert not scene.call("start", room)
 
