@@ -40,8 +40,9 @@ class Scene:
         return answer.body is not None
 
     def recorded(self, course: str) -> str:
+        """Daily takes five starts in five seconds, and this server does not know it: they are asked for again."""
         room = self.create(course)
-        assert self.call("start", room)
+        eventually(lambda: self.call("start", room), 30)
         return room
 
     def enter(self, room: str) -> str:
