@@ -85,7 +85,10 @@ def facts() -> Facts:
         now=NOW,
         sessions=[session()],
         recordings=[recording | settled],
-        participants=[{"room_name": ROOM, "user_id": "sam", "daily_user_id": "sam", "role": "student"}],
+        participants=[
+            {"room_name": ROOM, "user_id": "sam", "daily_user_id": "sam", "role": "student"}
+            | {"was_kicked": False, "mic_allowed": True, "camera_allowed": True}
+        ],
         connections=[connection | {"polled_joined_at": None, "polled_left_at": None}],
         meetings=[{"id": "m", "room_name": ROOM, "compared_at": at(CLOSED), "due_at": None}],
         events=[event(type) for type in types],
@@ -209,6 +212,7 @@ FALSIFIED: list[tuple[str, str, Callable[[Facts], object]]] = [
     ("lost stop", "it is failed", lambda f: f.recordings[0].update(status="failed")),
     ("lost stop", "session is live", lambda f: f.sessions[0].update(status="live")),
     ("lost token", "no participant", lambda f: f.journal.tokens.append((ROOM, "eve", "student"))),
+    ("lost removal", "they are not removed", lambda f: f.journal.removals.append((ROOM, "sam"))),
     ("key with several sessions", "2 sessions", lambda f: f.sessions.append(session(id="2", room_name="b"))),
     ("unexpected answer", "Session not found", lambda f: f.journal.surprises.append(("start", "Session not found"))),
 ]
@@ -224,8 +228,37 @@ def test_the_checker_reports_each_rule_that_the_facts_break(
     assert [found for found in checker.check(facts) if found.rule == rule and detail in found.detail] != []
 
 
+def class_goes_on(facts: Facts, **changes: Any) -> None:
+    """Sam is inside, and may send all."""
+    facts.sessions[0].update(status="live", end_requested_at=None)
+    facts.state["connections"][0].update(left_at=None, permissions={"canSend": True})
+    facts.state["rooms"].append({"name": ROOM, "config": {}})
+    facts.participants[0].update(changes)
+
+
+def test_a_class_that_goes_on_as_its_instructor_wants_it_breaks_no_rule(facts: Facts) -> None:
+    class_goes_on(facts)
+    assert checker.check(facts, checker.WHILE_OPEN) == []
+
+
+DISOBEYED: list[tuple[str, Callable[[Facts], object]]] = [
+    ("removed and inside", lambda f: class_goes_on(f, was_kicked=True)),
+    ("permission differs", lambda f: class_goes_on(f, mic_allowed=False)),
+    ("limit differs", lambda f: (class_goes_on(f), f.sessions[0].update(max_participants=50))),
+]
+
+
+@pytest.mark.parametrize(("rule", "falsify"), DISOBEYED, ids=[rule for rule, _ in DISOBEYED])
+def test_the_checker_reports_what_a_class_that_goes_on_does_not_obey(
+    facts: Facts, rule: str, falsify: Callable[[Facts], object]
+) -> None:
+    falsify(facts)
+    assert [found.rule for found in checker.check(facts, checker.WHILE_OPEN)] == [rule]
+
+
 def test_every_rule_of_the_checker_is_shown_to_fail() -> None:
     assert {rule for rule, _, _ in FALSIFIED} == checker.RULES.keys()
+    assert {rule for rule, _ in DISOBEYED} == checker.WHILE_OPEN.keys()
 
 
 def test_a_seed_chooses_the_same_operations_faults_and_blows_every_time() -> None:

@@ -26,6 +26,11 @@ REST = {
     "start": ("POST", "/sessions/{}/start-recording"),
     "stop": ("POST", "/sessions/{}/stop-recording"),
     "token": ("POST", "/sessions/{}/token"),
+    "remove": ("POST", "/sessions/{}/participants/{}/remove"),
+    "readmit": ("POST", "/sessions/{}/participants/{}/readmit"),
+    "permit": ("PATCH", "/sessions/{}/participants/{}"),
+    "mute": ("POST", "/sessions/{}/mute"),
+    "resize": ("PATCH", "/sessions/{}"),
 }
 GRPC = {
     "create": ("CreateLiveSession", rpc.CreateLiveSessionRequest),
@@ -63,20 +68,21 @@ class Callers:
         *,
         over_grpc: bool,
         room_name: str = "",
+        whom: str = "",
         body: dict[str, Any] | None = None,
         key: str | None = None,
     ) -> Answer:
+        """Over gRPC where it is asked for and there is a way to."""
         headers = {"authorization": f"Bearer {self._stack.token(user, user, role)}"}
         if key is not None:
             headers["idempotency-key"] = key
-        if over_grpc:
+        if over_grpc and verb in GRPC:
             return self._over_grpc(verb, body if verb == "create" else {"sessionName": room_name}, headers)
-        return self._over_rest(verb, room_name, body, headers)
+        return self._over_rest(verb, REST[verb][1].format(room_name, whom), body, headers)
 
-    def _over_rest(self, verb: str, room_name: str, body: dict[str, Any] | None, headers: dict[str, str]) -> Answer:
-        method, path = REST[verb]
+    def _over_rest(self, verb: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]) -> Answer:
         try:
-            answer = self._http.request(method, path.format(room_name), json=body, headers=headers)
+            answer = self._http.request(REST[verb][0], path, json=body, headers=headers)
         except httpx.TransportError:
             return Answer()
         if answer.is_success:

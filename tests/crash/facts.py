@@ -23,7 +23,7 @@ SELECT recordings.id::text, room_name, instance_id::text, recording_id, recordin
 FROM recordings JOIN sessions ON sessions.id = session_id
 """
 PARTICIPANTS = """
-SELECT room_name, user_id, daily_user_id, role
+SELECT room_name, user_id, daily_user_id, role, was_kicked, mic_allowed, camera_allowed
 FROM participants JOIN sessions ON sessions.id = session_id
 """
 CONNECTIONS = """

@@ -18,6 +18,11 @@ class Journal:
     stops: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[tuple[str, str, str]] = field(default_factory=list)
     """Room name, user id, role."""
+    removals: list[tuple[str, str]] = field(default_factory=list)
+    """Room name and user id, as in `readmissions`."""
+    readmissions: list[tuple[str, str]] = field(default_factory=list)
+    sizes: dict[str, set[int]] = field(default_factory=dict)
+    """What each room's limit was changed to."""
     others: list[dict[str, Any]] = field(default_factory=list)
     """What other applications have on the domain: the stand-in's answers to POST /sandbox/others."""
     surprises: list[tuple[str, str]] = field(default_factory=list)

@@ -19,6 +19,12 @@ WEIGHTS = {
     "cancel": 2,
     "press record": 4,
     "press stop": 2,
+    "remove": 4,
+    "come back": 5,
+    "readmit": 1,
+    "permit": 3,
+    "mute": 1,
+    "resize": 3,
     "other": 1.6,
     "unhook": 0.4,
 }
@@ -77,6 +83,8 @@ class Operation:
     over_grpc: bool
     fault: dict[str, Any] | None
     """Set at Daily just before."""
+    whom: str
+    """The student whom `remove`, `come back`, `readmit` and `permit` are about."""
 
     @property
     def role(self) -> str:
@@ -164,7 +172,7 @@ def _operation(random: Random, kind: str, session: PlannedSession) -> Operation:
     if kind in ("token", "join", "leave") and random.random() < 0.9:
         user = _student(session, random.randrange(STUDENTS))
     fault = _fault(random) if random.random() < FAULTS_PER_OPERATION else None
-    return Operation(kind, session, user, random.random() < 0.25, fault)
+    return Operation(kind, session, user, random.random() < 0.25, fault, _student(session, random.randrange(STUDENTS)))
 
 
 def _student(session: PlannedSession, number: int) -> str:

@@ -32,15 +32,22 @@ EVENTS: tuple[dict[str, Any], ...] = (
     {"type": "recording.started", "id": 7, "payload": {"recording_id": "nobody's"}, "event_ts": "soon"},
     {"type": "something.else", "id": "odd|1\0", "payload": []},
 )
+REMOVED = "Not authorized to join session"
+"""How it begins."""
 # What a caller may be told of a session that exists and is theirs, by operation.
 REFUSALS = {
     "create": {ENDED},
     "create again": {ENDED},
     "press record": {ENDED},
-    "token": {ENDED},
-    "join": {ENDED},
+    "token": {ENDED, REMOVED},
+    "join": {ENDED, REMOVED},
     "start": {ENDED, "Recording cannot start until someone has joined the session"},
     "stop": {"This session has not been recorded"},
+    "remove": {ENDED},
+    "readmit": {"Participant not found"},
+    "permit": {ENDED, "Participant not found"},
+    "mute": {ENDED},
+    "resize": {ENDED},
 }
 
 
@@ -55,6 +62,8 @@ class Workload:
         self._lock = threading.Lock()
         self._rooms: dict[int, str] = {}
         self._created = {operation.session.number: threading.Event() for operation in plan.operations}
+        self._tokens: dict[tuple[str, str], str] = {}
+        """The latest of each user for each room."""
         self._stays: dict[tuple[str, str], list[str]] = {}
 
     def run(self) -> None:
@@ -106,6 +115,12 @@ class Workload:
             "cancel": self._cancel,
             "press record": self._press_record,
             "press stop": self._press_stop,
+            "remove": self._remove,
+            "come back": self._come_back,
+            "readmit": self._readmit,
+            "permit": self._permit,
+            "mute": self._mute,
+            "resize": self._resize,
         }[operation.kind](operation, room_name, random)
 
     def _create(self, operation: Operation, random: Random) -> str:
@@ -129,12 +144,19 @@ class Workload:
         if answer.body is None:
             return self._refused(operation, answer)
         self.journal.tokens.append((room_name, operation.user, operation.role))
-        joined = self._daily.post(f"/sandbox/rooms/{room_name}/join", json={"token": answer.body["token"]})
-        if joined.status_code == 404:
+        self._tokens[room_name, operation.user] = answer.body["token"]
+        return self.enter(room_name, operation.user)
+
+    def enter(self, room_name: str, user: str) -> str:
+        """With the latest token that they got."""
+        token = self._tokens.get((room_name, user))
+        if token is None:
+            return "nothing to do"
+        joined = self._daily.post(f"/sandbox/rooms/{room_name}/join", json={"token": token})
+        if not joined.is_success:  # the room is gone, shut or full
             return "room gone"
-        joined.raise_for_status()
         with self._lock:
-            self._stays.setdefault((room_name, operation.user), []).append(joined.json()["session_id"])
+            self._stays.setdefault((room_name, user), []).append(joined.json()["session_id"])
         return "acknowledged"
 
     def _leave(self, operation: Operation, room_name: str, random: Random) -> str:
@@ -191,6 +213,38 @@ class Workload:
         pressed = self._daily.post(f"/sandbox/rooms/{room_name}/record/stop", json={})
         return "acknowledged" if pressed.is_success else "nothing to do"
 
+    def _remove(self, operation: Operation, room_name: str, random: Random) -> str:
+        answer = self._insist("remove", operation, random, room_name=room_name, whom=operation.whom)
+        if answer.body is None:
+            return self._refused(operation, answer)
+        self.journal.removals.append((room_name, operation.whom))
+        return "acknowledged"
+
+    def _come_back(self, operation: Operation, room_name: str, random: Random) -> str:
+        return self.enter(room_name, operation.whom)
+
+    def _readmit(self, operation: Operation, room_name: str, random: Random) -> str:
+        self.journal.readmissions.append((room_name, operation.whom))  # asked for, and perhaps done
+        answer = self._insist("readmit", operation, random, room_name=room_name, whom=operation.whom)
+        return "acknowledged" if answer.body is not None else self._refused(operation, answer)
+
+    def _permit(self, operation: Operation, room_name: str, random: Random) -> str:
+        body = {"micAllowed": random.random() < 0.5, "cameraAllowed": random.random() < 0.5}
+        answer = self._insist("permit", operation, random, room_name=room_name, whom=operation.whom, body=body)
+        return "acknowledged" if answer.body is not None else self._refused(operation, answer)
+
+    def _mute(self, operation: Operation, room_name: str, random: Random) -> str:
+        answer = self._insist("mute", operation, random, room_name=room_name)
+        return "acknowledged" if answer.body is not None else self._refused(operation, answer)
+
+    def _resize(self, operation: Operation, room_name: str, random: Random) -> str:
+        size = random.randrange(50, 200)
+        with self._lock:
+            self.journal.sizes.setdefault(room_name, set()).add(size)
+        body = {"maxParticipants": size}
+        answer = self._insist("resize", operation, random, room_name=room_name, body=body)
+        return "acknowledged" if answer.body is not None else self._refused(operation, answer)
+
     def appear(self, random: Random, **more: Any) -> str:
         """Another application comes, and is seen oddly."""
         body = {"users": ["someone else|1", "jürgen@example.org"], "events": [random.choice(EVENTS)], **more}
@@ -232,6 +286,6 @@ class Workload:
         allowed = set(REFUSALS.get(operation.kind, ()))
         if not operation.session.body["recordingEnabled"]:
             allowed.add("Recording is not enabled for this session")
-        if answer.refusal not in allowed:
+        if not answer.refusal.startswith(tuple(allowed)):
             self.journal.surprises.append((f"{operation.kind} of session {operation.session.number}", answer.refusal))
         return "refused"
