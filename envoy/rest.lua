@@ -230,9 +230,12 @@ local function answer_error(handle, headers, json)
   return shape:format(message)
 end
 
--- What Envoy says itself has its shape already, but where it took the caller for a gRPC client.
+-- What Envoy says itself has its shape already, but where it took the caller for a gRPC client: then that is a message,
+-- in a header or in the transcoder's words.
 local function answer_own(headers, json, status)
   local message = headers:get("grpc-message")
+  local told = json:match('^{"code":%d+,"message":"(.*)","details":%[%]}$')
+  if told then json = told:gsub("\\(.)", "%1") end
   headers:remove("x-status")
   headers:replace(":status", status)
   if not message then return json end

@@ -9,7 +9,7 @@ import pytest
 
 from sandbox.stack import Stack
 from tests.clients import DailyControl, Rest, eventually
-from tests.due import becomes, is_due, recorded_times
+from tests.due import becomes, recorded_times
 
 ME = "lifetimes-instructor"
 DAY, QUARTER, HALF_DAY, HOUR = 86_400, 900, 43_200, 3600
@@ -24,6 +24,14 @@ def long_ago(database: psycopg.Connection, column: str, seconds: int, room: str)
     row = database.execute(query, [seconds, room]).fetchone()
     assert row is not None
     return row[0]
+
+
+def seen_empty(database: psycopg.Connection, room: str) -> None:
+    """As if Daily had said half a minute ago that nobody is there, and it is asked again now."""
+    database.execute(
+        "UPDATE sessions SET seen_empty_at = now() - interval '31 s', due_at = clock_timestamp() WHERE room_name = %s",
+        [room],
+    )
 
 
 def looked_at(database: psycopg.Connection, room: str) -> None:
@@ -80,9 +88,12 @@ def test_a_session_whose_room_was_empty_for_a_quarter_ended_when_the_last_person
     stay = join(rest, daily, room)
     daily.leave(room, stay["session_id"])
     eventually(lambda: times(rest, room)[1])
-    query = "UPDATE connections SET left_at = now() - interval '901 s' WHERE id = %s RETURNING left_at"
+    query = (
+        "UPDATE connections SET joined_at = now() - interval '902 s', left_at = now() - interval '901 s'"
+        " WHERE id = %s RETURNING left_at"
+    )
     row = database.execute(query, [stay["session_id"]]).fetchone()
-    is_due(database, "sessions", room)
+    seen_empty(database, room)
     assert row == (ended(rest, room),)
 
 
@@ -91,6 +102,7 @@ def test_a_recorded_session_to_which_nobody_came_ended_when_it_became_live_and_i
 ) -> None:
     room = rest.recording(ME)["roomName"]
     live_at = long_ago(database, "live_at", QUARTER + 1, room)
+    seen_empty(database, room)
     assert ended(rest, room) == live_at
     becomes(rest, ME, room, "completed")
     eventually(lambda: [one["status"] for one in daily.recordings(room)] == ["finished"])
@@ -130,7 +142,7 @@ def test_a_leave_that_was_lost_keeps_no_session_open(
         [rest.get(room)["_id"]],
     )
     database.execute("UPDATE connections SET joined_at = polled_left_at WHERE id = %s", [stay["session_id"]])
-    is_due(database, "sessions", room)
+    seen_empty(database, room)
     ended(rest, room)
 
 

@@ -16,6 +16,7 @@ from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.ports import HOST, free_port
 from sandbox.postgres import ACCOUNT
 from sandbox.stack import Stack
+from server.daily.client import RATES
 from storage.store import Store
 from tests.clients import Rest, bearer, eventually
 from tests.servers import serving
@@ -56,7 +57,7 @@ def connects(url: str) -> bool:
 
 @pytest.mark.parametrize("way", ["through PgBouncer", "directly"])
 async def test_every_connection_has_its_time_limits(stack: Stack, request: pytest.FixtureRequest, way: str) -> None:
-    store = Store(stack.database_url if way == "directly" else request.getfixturevalue("bouncer"))
+    store = Store(stack.database_url if way == "directly" else request.getfixturevalue("bouncer"), RATES)
     shown = {}
     async with await store._connect() as connection:
         for name in ("timezone", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):

@@ -94,8 +94,9 @@ def test_events_of_a_room_are_applied_behind_hundreds_of_a_room_that_somebody_ha
     with psycopg.connect(own.stack.database_url) as idle:
         idle.execute("SELECT FROM sessions WHERE room_name = %s FOR UPDATE", [busy])
         own.database.execute(
-            "INSERT INTO daily_events (id, type, room_name, body, due_at)"
-            " SELECT gen_random_uuid()::text, 'x', %s, '{}', now() - interval '1 h' FROM generate_series(1, 1500)",
+            "INSERT INTO daily_events (digest, id, type, room_name, body, due_at)"
+            " SELECT sha256(number::text::bytea), 'x', 'x', %s, '{}', now() - interval '1 h'"
+            " FROM generate_series(1, 1500) AS number",
             [busy],
         )
         theirs = own.daily.press_record(room)
