@@ -122,14 +122,14 @@ class Sessions:
         return {row.room_name: row.id for row in await self._connection.execute(query)}
 
     async def make_live(self, session_ids: list[UUID], look_after: timedelta | None) -> bool:
-        """scheduled → live, and due for a look after so long; False when none was scheduled."""
+        """scheduled → live, and due for a look after so long, if not before; False when none was scheduled."""
         these = sessions.c.id == func.any(bindparam("session_ids", session_ids, ARRAY(UUID_)))
         change = update(sessions).where(these, sessions.c.status == SessionStatus.SCHEDULED)
         result = await self._connection.execute(
             change.values(
                 status=SessionStatus.LIVE,
                 live_at=func.now(),
-                due_at=case((sessions.c.end_requested_at.is_(None), _from_now(look_after)), else_=sessions.c.due_at),
+                due_at=sessions.c.due_at if look_after is None else func.least(sessions.c.due_at, CLOCK + look_after),
                 updated_at=func.now(),
             ).returning(sessions.c.id)
         )
@@ -144,7 +144,10 @@ class Sessions:
         )
         await self._connection.execute(
             change.values(
-                status=SessionStatus.SCHEDULED, live_at=None, due_at=sessions.c.starts_at, updated_at=func.now()
+                status=SessionStatus.SCHEDULED,
+                live_at=None,
+                due_at=func.least(sessions.c.due_at, sessions.c.starts_at),
+                updated_at=func.now(),
             )
         )
 

@@ -125,7 +125,7 @@ def found_without_parts(data_dir: Path) -> dict[str, set[str]]:
     All are right in the end, or this raises."""
     with running_network() as network, _stack(data_dir) as (stack, daily, scene):
         restart(stack, network, MARKED)
-        daily.settings(listing_lag=4.0)
+        daily.settings(listing_lag=20.0)  # longer than any call or work waits for a recording
         webhook = daily.state()["webhook"]
         daily.put_webhook(webhook["uuid"], eventTypes=sorted({*webhook["eventTypes"]} - {"recording.error"}))
         with ThreadPoolExecutor(len(FAULTS)) as pool:
