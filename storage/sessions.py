@@ -4,7 +4,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -247,7 +247,3 @@ class Sessions:
     async def _one(self, statement: object, **values: object) -> Session | None:
         row = (await self._connection.execute(statement, values)).first()  # type: ignore[call-overload]
         return None if row is None else Session(*row)
-
-
-def _from_now(pause: timedelta | None) -> ColumnElement[datetime] | None:
-    return None if pause is None else CLOCK + pause
