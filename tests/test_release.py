@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,19 @@ def test_an_installed_server_brings_what_envoy_needs(program: Path) -> None:
     assert told.returncode == 0, told.stderr
 
 
+def test_what_the_image_installs_is_locked_and_lacks_nothing(index: None, wheels: list[Path], tmp_path: Path) -> None:
+    """The very commands of the Dockerfile, elsewhere."""
+    [commands] = re.findall(r"^RUN (.*(?:\\\n.*)+)", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    build, there = tmp_path / "build", tmp_path / "live-sessions"
+    build.mkdir()
+    for path in (ROOT / "deploy" / "requirements.lock", *wheels):
+        shutil.copy(path, build)
+    script = commands.replace("/opt/live-sessions", str(there)).replace("/build/", f"{build}/")
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "No broken requirements found."
+
+
 # The client
 
 
@@ -210,5 +224,5 @@ def test_a_type_checker_knows_the_clients_types(program: Path, tmp_path: Path) -
     command = [sys.executable, "-m", "mypy", "--python-executable", program.with_name("python"), "caller.py"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     first, second, *_ = told.stdout.splitlines()
-    assert first.endswith('[arg-type]')
+    assert first.endswith("[arg-type]")
     assert second.endswith('Revealed type is "str"')
