@@ -181,13 +181,21 @@ def test_an_installed_server_brings_what_envoy_needs(program: Path) -> None:
 
 def test_what_the_image_installs_is_locked_and_lacks_nothing(index: None, wheels: list[Path], tmp_path: Path) -> None:
     """The very commands of the Dockerfile, elsewhere."""
-    [commands] = re.findall(r"^RUN (.*(?:\\\n.*)+)", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    [commands] = re.findall(r"^RUN ((?:.*\\\n)+.*)", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
     build, there = tmp_path / "build", tmp_path / "live-sessions"
     build.mkdir()
     for path in (ROOT / "deploy" / "requirements.lock", *wheels):
         shutil.copy(path, build)
     script = commands.replace("/opt/live-sessions", str(there)).replace("/build/", f"{build}/")
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=400, check=False)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "No broken requirements found."
 
