@@ -22,6 +22,8 @@ KUSTOMIZATION = yaml.safe_load((BASE / "kustomization.yaml").read_text())
 RESOURCES = [each for name in KUSTOMIZATION["resources"] for each in yaml.safe_load_all((BASE / name).read_text())]
 PODS = {each["metadata"]["name"]: each["spec"]["template"] for each in RESOURCES if "template" in each["spec"]}
 NAME = "live-sessions"
+DNS_AGE, ENVOY_ASKS = 30, 5
+"""Seconds: how old an answer of Kubernetes' DNS may be as it is usually set up; how often Envoy asks."""
 KUBERNETES = ["1.29", kubernetes_validate.latest_version()]
 
 
@@ -132,6 +134,10 @@ def test_pods_are_replaced_and_moved_one_by_one(name: str) -> None:
     assert resource("Deployment", name)["spec"]["strategy"] == {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     budget = resource("PodDisruptionBudget", name)["spec"]
     assert (budget["maxUnavailable"], budget["selector"]["matchLabels"]) == (1, PODS[name]["metadata"]["labels"])
+
+
+def test_the_next_server_is_not_replaced_before_envoy_knows_the_new_one() -> None:
+    assert resource("Deployment", NAME)["spec"]["minReadySeconds"] > DNS_AGE + ENVOY_ASKS
 
 
 def test_a_server_has_the_time_to_drain() -> None:

@@ -1,6 +1,7 @@
 """The service config that the client package brings, at work against a server that answers UNAVAILABLE first."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from google.protobuf.message_factory import GetMessageClass
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.ports import HOST
+from sandbox.stack import Stack
 from server import deadline
+from tests.clients import Rest
 
 CONFIG = files("live_sessions.v1").joinpath("service_config.json").read_text()
 SERVICE = rpc.DESCRIPTOR.services_by_name["LiveSessions"]
@@ -116,6 +119,14 @@ def test_a_call_without_an_answer_ends_after_the_servers_own_deadline(server: Re
     calls = [begin(stub, method) for method in UNARY]
     assert {each.code() for each in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
     assert time.monotonic() - start > deadline.CALL
+
+
+def test_the_clients_readme_shows_how_to_use_it(stack: Stack, rest: Rest, repository: Path) -> None:
+    name = rest.create()["roomName"]
+    [code] = re.findall(r"```python\n(.*?)```", (repository / "generated" / "README.md").read_text(), re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(code.replace("live-sessions-envoy:8081", stack.grpc_proxy).replace("unique-room-name", name), shown)
+    assert shown["session"].room_name == name
 
 
 def test_a_stream_has_no_deadline() -> None:
