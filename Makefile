@@ -72,7 +72,7 @@ generate: $(GENERATOR)/.installed ## rebuild generated/ from protos/
 
 lock: $(INSTALLED) ## resolve every requirements.lock anew from pyproject.toml
 	$(LOCK) pyproject.toml --all-extras --group sandbox --group bench --group dev --no-emit-package live-sessions-client --output-file requirements.lock
-	$(LOCK) pyproject.toml --constraint requirements.lock --no-emit-package live-sessions-client --output-file deploy/requirements.lock
+	$(LOCK) pyproject.toml --all-extras --constraint requirements.lock --no-emit-package live-sessions-client --output-file deploy/requirements.lock
 	$(LOCK) --group generate --output-file protos/requirements.lock
 
 release: $(INSTALLED) ## build what is shipped, the server and the client, with checksums; the same files give the same bytes

@@ -63,7 +63,8 @@ def an_envoy(directory: Path, server: str) -> Iterator[envoy.Addresses]:
     workspace = Workspace(directory)
     workspace.claim()
     with free_port() as rest, free_port() as grpc, free_port() as admin:
-        addresses, file = envoy.Addresses(rest, grpc, admin, [server]), directory / "envoy.yaml"
+        addresses = envoy.Addresses(rest=rest, grpc=grpc, admin=admin, servers=[server])
+        file = directory / "envoy.yaml"
         file.write_text(envoy.configuration(addresses))
         ready = f"http://{HOST}:{admin}/ready"
         process = Process(

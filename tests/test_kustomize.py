@@ -93,7 +93,7 @@ def test_the_bases_settings_and_a_secret_are_all_that_a_server_needs(monkeypatch
 def test_envoys_file_finds_the_servers_of_the_base_each_by_its_own_address() -> None:
     name, port = shipped_name()
     service = resource("Service", name)["spec"]
-    assert service["clusterIP"] == "None"
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
     assert service["selector"].items() <= PODS[name]["metadata"]["labels"].items()
     assert [each["port"] for each in service["ports"]] == [port]
     assert container(name)["ports"] == [{"name": "grpc", "containerPort": port}]

@@ -76,18 +76,19 @@ def call(stub: LiveSessionsStub, method: MethodDescriptor) -> grpc.StatusCode:
 
 
 def retried() -> set[str]:
+    """The unary RPCs that a client calls again."""
     entries = [entry for entry in json.loads(CONFIG)["methodConfig"] if "retryPolicy" in entry]
-    return {name["method"] for entry in entries for name in entry["name"]}
+    return {name["method"] for entry in entries for name in entry["name"]} & {method.name for method in UNARY}
 
 
 def repeated_by_envoy(repository: Path, listener: str) -> set[str]:
-    """The RPCs that Envoy sends once more when a server goes away in the middle."""
+    """The unary RPCs that Envoy sends once more when a server goes away in the middle."""
     config = yaml.safe_load((repository / "envoy" / "envoy.yaml").read_text())
     [found] = [each for each in config["static_resources"]["listeners"] if each["name"] == listener]
     manager: dict[str, Any] = found["filter_chains"][0]["filters"][0]["typed_config"]
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
     safe = [each for each in routes if "reset" in each.get("route", {}).get("retry_policy", {}).get("retry_on", "")]
-    return {route["match"]["path"].rpartition("/")[2] for route in safe}
+    return {route["match"].get("path", "").rpartition("/")[2] for route in safe} & {method.name for method in UNARY}
 
 
 @pytest.mark.parametrize("method", UNARY, ids=lambda method: method.name)
