@@ -7,7 +7,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from live_sessions.v1 import resources_pb2 as live__sessions_dot_v1_dot_resources__pb2
 from live_sessions.v1 import service_pb2 as live__sessions_dot_v1_dot_service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -27,7 +27,7 @@ if _version_not_supported:
     )
 
 
-class LiveSessionsStub:
+class LiveSessionsStub(object):
     """Live class sessions: rooms at Daily.co, their recordings, their participants.
 
     Callers authenticate with `authorization: Bearer <JWT>`. The token holds `id` (or `sub`), `name`, `role` (`instructor`
@@ -146,7 +146,7 @@ class LiveSessionsStub:
                 _registered_method=True)
 
 
-class LiveSessionsServicer:
+class LiveSessionsServicer(object):
     """Live class sessions: rooms at Daily.co, their recordings, their participants.
 
     Callers authenticate with `authorization: Bearer <JWT>`. The token holds `id` (or `sub`), `name`, `role` (`instructor`
@@ -492,7 +492,7 @@ def add_LiveSessionsServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class LiveSessions:
+class LiveSessions(object):
     """Live class sessions: rooms at Daily.co, their recordings, their participants.
 
     Callers authenticate with `authorization: Bearer <JWT>`. The token holds `id` (or `sub`), `name`, `role` (`instructor`
