@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import grpc
@@ -14,8 +14,6 @@ from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from tests.clients import bearer, eventually, http_client
-
-KINDS = ("session", "participant", "recording")
 
 
 class Watcher:
@@ -109,3 +107,50 @@ def stream_of(url: str, path: str, headers: dict[str, str], until: int) -> tuple
             if any(data["revision"] >= until for _, data in events(text[: text.rfind("\n\n") + 2])):
                 break
         return answer, text
+
+
+class Follower:
+    """Follows for good: comes back with the last revision whenever a stream ends for any reason but OK."""
+
+    def __init__(self, stub: LiveSessionsStub, room: str, token: str | None = None) -> None:
+        self.told: list[pb.LiveSessionEvent] = []
+        self.endings: list[tuple[grpc.StatusCode, str]] = []
+        self._stub, self._room, self._token = stub, room, token
+        self._gone = Event()
+        self._call: Any = None
+        self._thread = Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        last = 0
+        while not self._gone.is_set():
+            request = rpc.WatchLiveSessionRequest(session_name=self._room, after_revision=last)
+            self._call = self._stub.WatchLiveSession(request, metadata=bearer(self._token) if self._token else ())
+            try:
+                for event in self._call:
+                    last = event.revision or last
+                    self.told.append(event)
+                return
+            except grpc.RpcError as error:
+                if not self._gone.is_set():
+                    self.endings.append((error.code(), error.details() or ""))
+
+    @property
+    def revisions(self) -> list[int]:
+        return [event.revision for event in self.told if not event.HasField("heartbeat")]
+
+    def leave(self) -> None:
+        self._gone.set()
+        self._call.cancel()
+        self._thread.join(10)
+
+
+@contextmanager
+def followers(stub: LiveSessionsStub, room: str, token: str, count: int) -> Iterator[list[Follower]]:
+    everybody = [Follower(stub, room, token) for _ in range(count)]
+    try:
+        eventually(lambda: all(one.told for one in everybody))
+        yield everybody
+    finally:
+        for one in everybody:
+            one.leave()

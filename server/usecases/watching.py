@@ -199,9 +199,9 @@ class Watching:
 
     async def watch(self, caller: Caller | None, room_name: str, after_revision: int) -> AsyncIterator[bytes]:
         """Ends when there is nothing more to come. Raises StreamEnded when there is, elsewhere."""
+        session = rules.found(await self._store.session(room_name))
         if self._ended:
             raise StreamEnded(COME_BACK)
-        session = rules.found(await self._store.session(room_name))
         everything = caller is not None and caller.id == session.created_by
 
         async def read(reached: int) -> Present:
