@@ -202,8 +202,8 @@ class LiveSessionsStub:
 
     A stream ends with OK when there is nothing more to come (REST: and who comes back to such a session gets 204, at which
     `EventSource` stops). With UNAVAILABLE when the server is stopped, and after an hour or some minutes less: come back, to
-    another server. With ABORTED when the client has taken nothing for 5 seconds. Health of a quiet stream is shown by a
-    heartbeat every 15 seconds.
+    another server. With ABORTED when the client has taken nothing for 5 seconds. Of a quiet stream a heartbeat within every
+    15 seconds shows that it is alive.
 
     Errors before the first event: UNAUTHENTICATED; INVALID_ARGUMENT; NOT_FOUND (REST: 404); RESOURCE_EXHAUSTED beyond 6,000
     streams at once on a server; UNAVAILABLE "Failed to watch session".
@@ -389,8 +389,8 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
 
     A stream ends with OK when there is nothing more to come (REST: and who comes back to such a session gets 204, at which
     `EventSource` stops). With UNAVAILABLE when the server is stopped, and after an hour or some minutes less: come back, to
-    another server. With ABORTED when the client has taken nothing for 5 seconds. Health of a quiet stream is shown by a
-    heartbeat every 15 seconds.
+    another server. With ABORTED when the client has taken nothing for 5 seconds. Of a quiet stream a heartbeat within every
+    15 seconds shows that it is alive.
 
     Errors before the first event: UNAUTHENTICATED; INVALID_ARGUMENT; NOT_FOUND (REST: 404); RESOURCE_EXHAUSTED beyond 6,000
     streams at once on a server; UNAVAILABLE "Failed to watch session".
@@ -687,8 +687,8 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
 
         A stream ends with OK when there is nothing more to come (REST: and who comes back to such a session gets 204, at which
         `EventSource` stops). With UNAVAILABLE when the server is stopped, and after an hour or some minutes less: come back, to
-        another server. With ABORTED when the client has taken nothing for 5 seconds. Health of a quiet stream is shown by a
-        heartbeat every 15 seconds.
+        another server. With ABORTED when the client has taken nothing for 5 seconds. Of a quiet stream a heartbeat within every
+        15 seconds shows that it is alive.
 
         Errors before the first event: UNAUTHENTICATED; INVALID_ARGUMENT; NOT_FOUND (REST: 404); RESOURCE_EXHAUSTED beyond 6,000
         streams at once on a server; UNAVAILABLE "Failed to watch session".
