@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from benchmarks import bare as bare_server
-from benchmarks import cases, events, upkeep
+from benchmarks import cases, events, upkeep, watching
 from benchmarks.events import Events
 from benchmarks.figures import Slice, Slices, Target, targets
 from benchmarks.load import Load, http1
@@ -245,3 +245,14 @@ def test_upkeeps_costs_are_compared_at_the_same_time(large: float, seconds: floa
     found = upkeep.targets(pairs, [seconds], [seconds])
     assert [target.holds for target in found] == [holds] * 4
     assert [round(target.figure.median, 6) for target in found] == [large, large, seconds, seconds]
+
+
+@pytest.mark.parametrize(("worse", "holds"), [(1.0, True), (1.01, False)])
+def test_watchers_are_compared_with_bare_streams_and_with_reads_alone(worse: float, *, holds: bool) -> None:
+    found = watching.Found(told=0.5, memory=40, cpu=15, bare_cpu=10, get=0.01, get_beside=0.015, back=10)
+    at_most = {"told": 0.5, "memory": 40.0, "cpu": 15.0, "get_beside": 0.015, "back": 10.0}
+    for name, value in at_most.items():
+        setattr(found, name, value * worse)
+    found.deaf_told, found.deaf_memory, found.fickle_memory = 0, 1024, 1024
+    judged = [target.holds for target in watching.targets([found])]
+    assert judged == [holds] * 5 + [True] * 3
