@@ -1,6 +1,8 @@
 """From 1.0 to now: what its servers left unfinished is due, and its events that were not applied wait to be."""
 
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -113,7 +115,8 @@ def test_many_may_migrate_at_once(stack: Stack, times: int) -> None:
             command = [sys.executable, "-c", code, url]
             those = [running.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, cwd=ROOT)) for _ in range(4)]
             for one in those:
-                assert one.stdout and one.stdout.readline()  # it only waits for the word
+                assert one.stdout
+                assert one.stdout.readline()  # it only waits for the word
             for one in those:
                 assert one.stdin
                 one.stdin.write(b"\n")
