@@ -48,12 +48,17 @@ class Readiness:
         began = time.time()
         try:
             seen = await self._store.look()
+            self._compare_clocks(began, seen.now.timestamp(), time.time())
+            if self.first.is_set():
+                return None
+            if misfit := self._misfit(seen.revision):
+                return misfit
+            await self._store.take_hold()
         except StorageUnsuitable:
             raise
         except (StorageError, StorageDefect) as problem:
             return str(problem)
-        self._compare_clocks(began, seen.now.timestamp(), time.time())
-        return None if self.first.is_set() else self._misfit(seen.revision)
+        return None
 
     async def _good(self) -> None:
         self._good_at = time.monotonic()

@@ -93,6 +93,12 @@ class Store:
         self.sessions_of = self._hot.sessions_of
         """An instructor's or a course's; pages and long lists."""
 
+    async def take_hold(self) -> None:
+        """Of one connection of each kind: where PostgreSQL gives no further ones, each has its own to wait for. Raises
+        StorageUnavailable."""
+        async with self.transaction(), self.statement():
+            await asyncio.gather(self._hot.sessions([""]), self.budgets.recall_domain(""))
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Commits at the end, or rolls back on any exception. Raises StorageUnavailable, StorageOverloaded."""

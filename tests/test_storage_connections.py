@@ -4,7 +4,7 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from storage.errors import StorageDefect, StorageUnavailable
 from storage.model import Admission, Role
 from storage.store import Store, Transaction
 from tests.clients import eventually
+from tests.crash.network import running_network
 from tests.databases import at, migrate, new_database, new_user
 
 ROOM = "connections"
@@ -122,30 +123,47 @@ async def test_a_look_finds_a_server_that_takes_no_writes_unavailable(url: str) 
 
 
 async def test_where_no_further_connection_is_given_all_wait_for_those_that_are_there(stack: Stack) -> None:
+    """One of each kind, and of this server's looks; those that would be nice to have besides are refused."""
     with (
-        new_user(stack.database_url, "CONNECTION LIMIT 3") as user,
+        new_user(stack.database_url, "CONNECTION LIMIT 5") as user,
         new_database(stack.database_url, user) as url,
     ):
         prepare(url)
         async with opened(url) as store:
-            assert await admit(store, "sam")
-            await asyncio.gather(*(store.run(write) for _ in range(200)))
-            await asyncio.gather(
-                *(store._hot.admissions([(ROOM, "sam", "sam", None, Role.STUDENT)]) for _ in range(20))
-            )
-            with pytest.raises(StorageUnavailable, match="too many connections for role"):
-                await write_alone(store)
+            await store.look()
+            await store.take_hold()
+            with pytest.raises(StorageUnavailable, match=f'FATAL: too many connections for role "{user}"$'):
+                await complain(url)
+            calls = [store.run(write) for _ in range(100)] + [write_alone(store) for _ in range(20)]
+            calls += [store._hot.admissions([SAM]) for _ in range(20)]
+            calls += [store.budgets.recall_domain("fingerprint") for _ in range(20)]
+            await asyncio.gather(*calls)
+            await store.look()
+
+
+async def test_a_first_host_that_does_not_answer_keeps_no_call_from_the_second(url: str) -> None:
+    """Calls in batches are the least patient: they wait for 3 s."""
+    with running_network() as network:
+        [directory] = parse_qs(urlsplit(url).query)["host"]
+        silent = network.link_to_socket(f"{directory}/.s.PGSQL.5432")
+        network.set_open(silent, open=False)
+        name = urlsplit(url).path
+        async with opened(f"postgresql://postgres@{name}?host={HOST},{directory}&port={silent.port},5432") as store:
+            assert await store.session(ROOM)
+            await store.budgets.remember_domain("fingerprint", "domain")
+            await store.run(write)
 
 
 # Undone
 
 
 async def test_admissions_that_stood_in_anothers_way_are_made_again(url: str) -> None:
+    execute(url, f"ALTER DATABASE {urlsplit(url).path[1:]} SET deadlock_timeout = '3s'")
     async with opened(url) as store:
         await asyncio.gather(admit(store, "a"), admit(store, "b"))
         rename = "UPDATE participants SET name = 'yet another' WHERE user_id = %s"
         execute(url, "UPDATE participants SET name = 'another'")
-        async with await psycopg.AsyncConnection.connect(url) as other:
+        async with await psycopg.AsyncConnection.connect(url, options="-c deadlock_timeout=60s") as other:  # not undone
             await other.execute(rename, ["b"])
             both = asyncio.gather(admit(store, "a"), admit(store, "b"))
             await asyncio.to_thread(eventually, lambda: is_waited(url))
@@ -206,10 +224,14 @@ def guarded(stack: Stack) -> Iterator[str]:
 
 
 async def complaint(url: str) -> str:
-    async with opened(url) as store:
-        with pytest.raises(StorageUnavailable) as refused:
-            await store.look()
+    with pytest.raises(StorageUnavailable) as refused:
+        await complain(url)
     return str(refused.value)
+
+
+async def complain(url: str) -> None:
+    async with opened(url) as store:
+        await store.look()
 
 
 async def test_a_connection_that_postgresql_ends_in_the_middle_is_said(url: str) -> None:
