@@ -134,9 +134,9 @@ async def test_where_no_further_connection_is_given_all_wait_for_those_that_are_
             await store.take_hold()
             with pytest.raises(StorageUnavailable, match=f'FATAL: too many connections for role "{user}"$'):
                 await complain(url)
-            calls = [store.run(write) for _ in range(100)] + [write_alone(store) for _ in range(20)]
-            calls += [store._hot.admissions([SAM]) for _ in range(20)]
-            calls += [store.budgets.recall_domain("fingerprint") for _ in range(20)]
+            calls = [store.run(write) for _ in range(20)] + [write_alone(store) for _ in range(10)]
+            calls += [store._hot.admissions([SAM]) for _ in range(10)]
+            calls += [store.budgets.recall_domain("fingerprint") for _ in range(10)]
             await asyncio.gather(*calls)
             await store.look()
 
@@ -165,7 +165,8 @@ async def test_admissions_that_stood_in_anothers_way_are_made_again(url: str) ->
         execute(url, "UPDATE participants SET name = 'another'")
         async with await psycopg.AsyncConnection.connect(url, options="-c deadlock_timeout=60s") as other:  # not undone
             await other.execute(rename, ["b"])
-            both = asyncio.gather(admit(store, "a"), admit(store, "b"))
+            asked = [(ROOM, user, user, "a new name", Role.STUDENT) for user in ("a", "b")]
+            both = asyncio.create_task(store._hot.admissions(asked))
             await asyncio.to_thread(eventually, lambda: is_waited(url))
             await other.execute(rename, ["a"])
             await other.commit()
