@@ -82,7 +82,7 @@ def test_a_primary_that_dies_loses_no_acknowledged_write_and_its_standby_is_foun
             assert server.process.poll() is None
             assert {each.said for each in load.outcomes} == {"OK", "UNAVAILABLE"}
         assert lost(standby.url, writer) == (set(), set())
-    assert len(writer.joined) > 2 * 3 * CALLERS
+    assert len(writer.joined) >= 2 * 3 * CALLERS  # before and after
 
 
 def test_an_address_that_leads_to_a_read_only_server_for_a_while_heals(stack: Stack, tmp_path: Path) -> None:
