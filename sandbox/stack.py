@@ -18,6 +18,8 @@ from sandbox.ports import HOST, asked_port, free_port
 from sandbox.process import Process, SandboxError, Workspace, stop_together
 from sandbox.token import JWT_SETTINGS, caller_token, given_settings, make_secrets
 
+SERVICE = "live_sessions.v1.LiveSessions"
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -232,7 +234,7 @@ def _serves(target: str) -> bool:
 
 def is_serving(channel: grpc.Channel) -> bool:
     try:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=2)
     except grpc.RpcError:
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -28,7 +28,7 @@ from storage.store import Transaction
 def main() -> int:
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for noisy in ("httpx", "alembic"):
+    for noisy in ("httpx", "alembic", "storage.pool"):  # the last: SQLAlchemy, in the name of our pool
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = load()

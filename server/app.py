@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from server import upkeep
 from server.daily.client import RATES, Daily
+from server.readiness import Readiness
 from server.rpc import convert
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
@@ -20,6 +21,7 @@ from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
 from server.usecases.watching import Watching
 from server.works import Works
+from storage import migrations
 from storage.store import Store
 
 GARBAGE = 20_000
@@ -49,21 +51,32 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT; then calls in flight finish. Raises CannotListen."""
+    """Until SIGTERM or SIGINT; then calls in flight finish. Raises CannotListen, StorageUnsuitable."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with service(settings) as parts:
         watching = Watching(parts.store, convert.event)
         servicer = Servicer(parts, watching, webhook_secret(settings), settings.daily_max_participants)
-        async with serving(servicer, authenticator(settings), settings.grpc_address, end_streams=watching.end):
-            keeping = asyncio.create_task(upkeep.run(parts, webhook(settings)))
+        async with serving(servicer, authenticator(settings), settings.grpc_address, watching.end) as set_ready:
+            readiness = Readiness(parts.store, migrations.revisions(), set_ready)
+            looking = asyncio.create_task(readiness.run())
+            keeping = asyncio.create_task(_keep(parts, webhook(settings), readiness))
             gc.freeze()  # what is there by now stays, and need not be looked at
             gc.set_threshold(GARBAGE)
-            await stopping.wait()
+            await asyncio.wait([looking, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+            looking.cancel()
             keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+
+async def _keep(parts: Service, daily_webhook: Webhook | None, readiness: Readiness) -> None:
+    """Upkeep, on no other tables than those that it knows."""
+    await readiness.first.wait()
+    await upkeep.run(parts, daily_webhook)
 
 
 def authenticator(settings: Settings) -> Authenticator:

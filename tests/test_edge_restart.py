@@ -57,6 +57,24 @@ def test_no_call_is_sent_to_the_two_servers_of_three_that_are_away(own_stack: St
     assert (Counter(at_first), Counter(later)) == ({500: 100}, {500: 300})
 
 
+def test_no_call_fails_when_a_second_server_dies_just_after_the_first_came_back(own_stack: Stack) -> None:
+    """Which may still be ejected then."""
+    first, second, third = own_stack.servers
+    third.kill()
+    eventually(lambda: servers_in_use(own_stack) == 2, 40)
+    with under_load({f"caller {n}": rest_caller(own_stack.rest_url, True) for n in range(8)}) as load:
+        eventually(lambda: len(load.outcomes) > 50)
+        first.kill()
+        first.start()
+        second.kill()
+        seen = len(load.outcomes)
+        eventually(lambda: len(load.outcomes) > seen + 300)
+    for server in (second, third):
+        server.start()
+    eventually(lambda: servers_in_use(own_stack) == 3, 40)
+    assert Counter(each.said for each in load.outcomes).keys() == {500}
+
+
 def test_health_is_503_while_no_server_is_there(own_stack: Stack) -> None:
     for server in own_stack.servers:
         server.kill()

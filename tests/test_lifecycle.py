@@ -67,7 +67,10 @@ def test_a_second_server_on_the_port_ends_with_one_line(stack: Stack) -> None:
 
 
 def test_without_its_database_a_server_starts_says_so_and_stops(stack: Stack, tmp_path: Path) -> None:
-    with serving(elsewhere(stack), tmp_path / "log") as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        serving(elsewhere(stack), tmp_path / "log", ready=False) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         with pytest.raises(grpc.RpcError) as failed:
             LiveSessionsStub(channel).GetLiveSession(rpc.GetLiveSessionRequest(session_name="any"), timeout=10)
         assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.UNAVAILABLE, "Failed to get session")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from server.rpc.open_services import add_open_services
 
 logger = logging.getLogger(__name__)
 
+READY, NOT_READY = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 HEALTH_INTERVAL = 2.0
 """Seconds in which Envoy learns that we take no more calls."""
 GRACE = 15.0
@@ -56,8 +57,9 @@ async def serving(
     authenticator: Authenticator,
     address: str,
     end_streams: Callable[[], None] = lambda: None,
-) -> AsyncIterator[None]:
-    """Takes calls inside; at its end streams are told to end, and calls in flight finish. Raises CannotListen."""
+) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
+    """Takes calls inside, and is told whether it should be given any, which it should not at first; at its end streams
+    are told to end, and calls in flight finish. Raises CannotListen."""
     server = grpc.aio.server(interceptors=[Interceptor(authenticator)], options=OPTIONS)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_of_a_defect)
     with generic_handlers_only(server):
@@ -67,10 +69,16 @@ async def serving(
         server.add_insecure_port(address)
     except RuntimeError:
         raise CannotListen(f"cannot listen on {address}") from None
-    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)  # clients that balance ask for it by name
+
+    async def set_ready(is_ready: bool) -> None:
+        """The service's own health, which Envoy and probes of readiness ask for by its name. That of the process, which
+        has none, is SERVING until it drains: nobody should restart it for what is not its fault."""
+        await checks.set(SERVICE, READY if is_ready else NOT_READY)
+
+    await set_ready(False)
     await server.start()
     logger.info("serving on %s", address)
-    yield
+    yield set_ready
     logger.info("draining")
     await checks.enter_graceful_shutdown()
     end_streams()
