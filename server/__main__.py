@@ -7,13 +7,12 @@ python -m server due                    what waits to be done, how much of it an
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Coroutine
 
 import uvloop
 
-from server import app
+from server import app, logs
 from server.errors import ServiceError
 from server.rpc.serving import CannotListen
 from server.settings import InvalidSettings, Settings, load
@@ -26,11 +25,9 @@ from storage.store import Transaction
 
 def main() -> int:
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for noisy in ("httpx", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = load()
+        logs.to_stderr(settings.log_format)
         if arguments.command == "migrate":
             _migrate(settings, only_check=arguments.check)
         else:

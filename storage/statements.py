@@ -19,6 +19,12 @@ class Statements:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._spare: list[psycopg.AsyncConnection[Any]] = []
+        self._in_use = 0
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are in use, and how many idle."""
+        return self._in_use, len(self._spare)
 
     async def run(self, statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """The rows. Raises StorageUnavailable."""
@@ -38,11 +44,14 @@ class Statements:
         self, connection: psycopg.AsyncConnection[Any], statement: str, values: Mapping[str, object]
     ) -> list[tuple[Any, ...]]:
         """Keeps the connection unless anything went wrong on it."""
+        self._in_use += 1
         try:
             cursor = await connection.execute(statement.encode(), values)
             rows = await cursor.fetchall() if cursor.description else []
         except BaseException:
             await connection.close()
             raise
+        finally:
+            self._in_use -= 1
         self._spare.append(connection)
         return rows

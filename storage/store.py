@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -23,6 +24,7 @@ from storage.participants import Participants
 from storage.queue import Queue
 from storage.recordings import Recordings
 from storage.sessions import Sessions
+from storage.spans import Span, no_span
 
 POOL_SIZE = 6
 """Connections for transactions, and half as many for single statements. The hot statements have their own."""
@@ -80,18 +82,19 @@ class Transaction:
 
 
 class Store:
-    def __init__(self, database_url: str, rates: Mapping[str, Rate]) -> None:
+    def __init__(self, database_url: str, rates: Mapping[str, Rate], span: Span = no_span) -> None:
         """`rates` are those of the classes of Daily's endpoints."""
+        self._span = span
         self._database_url = database_url
         self._engine = self._pool(POOL_SIZE)
         self._autocommit = self._pool(POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
         self.budgets = Budgets(self._connect, rates)
-        self.session = Batcher(self._hot.sessions)
+        self.session = Batcher(self._hot.sessions, span, "PostgreSQL sessions")
         """By room name; the read of everybody who opens the page of a class."""
-        self.admission = Batcher(self._hot.admissions)
+        self.admission = Batcher(self._hot.admissions, span, "PostgreSQL admissions")
         """The write of everybody who joins: (room name, user id, id inside Daily, name, role)."""
-        self.keep_event = Batcher(self._hot.keep)
+        self.keep_event = Batcher(self._hot.keep, span, "PostgreSQL events")
         """The write of each of Daily's events: (digest, id, type, room name, body)."""
         self.sessions_of = self._hot.sessions_of
         """An instructor's or a course's; pages and long lists."""
@@ -99,7 +102,7 @@ class Store:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Commits at the end, or rolls back on any exception. Raises StorageUnavailable, StorageOverloaded."""
-        with translated():
+        with self._span("PostgreSQL transaction", {}), translated():
             async with self._engine.begin() as connection:
                 yield Transaction(connection)
 
@@ -124,6 +127,21 @@ class Store:
                     raise
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - no secret
         raise AssertionError
+
+    def batches(self) -> dict[str, Counter[int]]:
+        """How many statements so many calls have shared, by what they asked for."""
+        shared: dict[str, Batcher[Any, Any]] = {
+            "session": self.session,
+            "admission": self.admission,
+            "event": self.keep_event,
+        }
+        return {name: batcher.sizes.copy() for name, batcher in shared.items()}
+
+    def connections(self) -> dict[str, tuple[int, int]]:
+        """By pool: how many are in use, and how many idle."""
+        pools: dict[str, Any] = {"transactions": self._engine.pool, "statements": self._autocommit.pool}
+        used = {name: (pool.checkedout(), pool.checkedin()) for name, pool in pools.items()}
+        return used | {"hot": self._hot.connections, "budgets": self.budgets.connections}
 
     def _pool(self, size: int, **options: Any) -> AsyncEngine:
         return create_async_engine(

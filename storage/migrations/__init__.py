@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import OperationalError
 
@@ -22,6 +23,11 @@ def check(database_url: str) -> None:
     """Raises StorageError, also when the migrated database and the tables differ."""
     with _translated():
         command.check(_config(database_url))
+
+
+def newest() -> str:
+    """The revision that this code needs."""
+    return str(ScriptDirectory.from_config(_config("")).get_current_head())
 
 
 @contextmanager
