@@ -72,10 +72,12 @@ async def serve(settings: Settings) -> None:
 
 
 def _tell_what_runs(settings: Settings) -> None:
-    """In the log, and as a metric, which has of the settings a mark that tells whether two processes have the same."""
-    schema, shown = migrations.newest(), settings.shown()
-    logger.info("live-sessions %s, schema %s: %s", VERSION, schema, shown)
-    mark = hashlib.sha256(shown.encode()).hexdigest()[:8]
+    """In the log, and as a metric, which has of the settings a mark that tells whether two processes have the same, but
+    for their addresses."""
+    schema, shown = migrations.newest(), [f"{name}={value}" for name, value in settings.shown().items()]
+    common = [each for each in shown if not each.startswith(("grpc_address=", "metrics_address="))]
+    mark = hashlib.sha256(" ".join(common).encode()).hexdigest()[:8]
+    logger.info("live-sessions %s, schema %s, settings %s: %s", VERSION, schema, mark, " ".join(shown))
     metrics.INFO.info({"version": VERSION, "schema": schema, "settings": mark})
 
 

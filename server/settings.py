@@ -105,10 +105,10 @@ class Settings(BaseSettings):
             raise ValueError(f"exactly one of {PREFIX}JWT_SECRET, _JWT_PUBLIC_KEY and _JWT_JWKS_URL must be set")
         return self
 
-    def shown(self) -> str:
-        """What is set, in one line: of secrets and keys no more than that they are."""
+    def shown(self) -> dict[str, str]:
+        """What is set; of secrets and keys no more than that they are."""
         values = dict(self) | {"database_url": place(self.database_url.get_secret_value())}
-        return " ".join(f"{name}={_shown(value)}" for name, value in values.items() if value is not None)
+        return {name: _shown(value) for name, value in values.items() if value is not None}
 
 
 def _shown(value: object) -> str:

@@ -15,7 +15,7 @@ from grpc.aio import ServicerContext
 from server import deadline, errors
 from server.rpc.auth import Authenticator
 from server.rpc.methods import METHODS, SERVICE, Access
-from server.rpc.observing import noted, observed
+from server.rpc.observing import announce, noted, observed
 from storage.errors import StorageOverloaded, StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._authenticator = authenticator
         self._wrapped: dict[str, RpcMethodHandler] = {}
         self._calls = 0
+        announce(SERVICE, METHODS)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         wrapped = self._wrapped.get(details.method)

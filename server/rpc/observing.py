@@ -1,18 +1,30 @@
 """What the log, the metrics and the trace know of a call: around everything that the other wrapper does."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+import grpc
 from grpc.aio import AbortError, ServicerContext
 
 from server import logs, metrics, tracing
+from server.rpc.methods import Method
 
 REQUEST_ID = "x-request-id"
 FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """Codes that make a call's span a failed one: the others are the caller's doing."""
 
 Context = ServicerContext[Any, Any]
+
+
+def announce(service: str, methods: Mapping[str, Method]) -> None:
+    """Nothing has happened yet: Prometheus sees no increase in a counter that begins with 1."""
+    for name, method in methods.items():
+        labels = (metrics.SERVER_STREAM if method.streams else metrics.UNARY, service, name)
+        metrics.started(*labels)
+        for code in grpc.StatusCode:
+            metrics.HANDLED.labels(*labels, code.name)
 
 
 def observed(path: str, handler: Any) -> Any:
