@@ -151,6 +151,7 @@ class Store:
             max_overflow=0,
             pool_timeout=2,
             pool_use_lifo=True,
+            hide_parameters=True,  # they are users' ids and names
             pool_pre_ping=True,  # a connection that PostgreSQL ended while nobody used it is replaced unseen
             **options,
         )
