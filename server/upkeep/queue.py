@@ -43,14 +43,15 @@ async def run(service: Service, works: Mapping[Line, Work]) -> None:
 
 async def _look(service: Service) -> None:
     """One for all lines: a process in which nothing is due costs next to nothing."""
-    working = False
+    working: bool | None = None
     while True:
         try:
             async with service.store.statement() as tx:
                 for line in await tx.queue.lines():
                     service.due[line].set()
         except StorageError as problem:
-            logger.warning("upkeep does not work here: it cannot see what is due: %s", problem)
+            if working is not False:
+                logger.warning("upkeep does not work here: it cannot see what is due: %s", problem)
             working = False
         else:
             if not working:
