@@ -116,9 +116,10 @@ def test_prometheus_scrapes_all_and_nothing_rings(stack: Stack, rest: Rest, tmp_
 
 def all_scraped(api: httpx.Client) -> list[dict[str, Any]]:
     try:
-        targets = api.get("/targets").json()["data"]["activeTargets"]
+        answer = api.get("/targets")
     except httpx.HTTPError:
         return []
+    targets = answer.json()["data"]["activeTargets"] if answer.is_success else []
     return [] if any(target["health"] == "unknown" for target in targets) else list(targets)
 
 
