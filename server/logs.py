@@ -38,6 +38,12 @@ def concerns(room_name: str | None) -> None:
         call.session = room_name
 
 
+def belongs_to_trace(id: str | None) -> None:
+    """The call at hand is part of this trace."""
+    if (call := _call.get(None)) is not None:
+        call.trace_id = id
+
+
 def to_stderr(format: Format) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if format == "json" else _Text())

@@ -28,6 +28,10 @@ def begin(tracer: Tracer) -> None:
     _tracer = tracer
 
 
+def is_on() -> bool:
+    return _tracer is not None
+
+
 def whole(
     name: str, attributes: Attributes = NONE, headers: Mapping[str, str] | None = None
 ) -> AbstractContextManager[None]:

@@ -1,9 +1,10 @@
 """What the log, the metrics and the trace know of a call: around everything that the other wrapper does."""
 
+import random
 import time
+from asyncio import CancelledError
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 import grpc
 from grpc.aio import AbortError, ServicerContext
@@ -32,35 +33,46 @@ def observed(path: str, handler: Any) -> Any:
     service, method = path[1:].split("/")
     behaviour = "unary_unary" if handler.unary_unary else "unary_stream"
     call = getattr(handler, behaviour)
+    if tracing.is_on():
+        call = _traced(service, method, call)
     labels = (metrics.UNARY if handler.unary_unary else metrics.SERVER_STREAM, service, method)
     started = metrics.started(*labels)
-    attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
 
     async def seen(data: bytes, context: Context) -> Any:
         began = time.monotonic()
         started.inc()
-        headers: dict[str, Any] = dict(context.invocation_metadata() or ())
-        line = logs.Call(_request_id(headers, context), method)
-        logs.belongs_to(line)
-        code = "CANCELLED"
+        logs.belongs_to(logs.Call(_request_id(context), method))
+        code = "OK"
         try:
-            with tracing.whole(path[1:], attributes, headers):
-                line.trace_id = tracing.trace_id()
-                try:
-                    answer = await call(data, context)
-                    code = "OK"
-                except AbortError:
-                    code = context.code().name
-                    raise
-                finally:
-                    tracing.note({"rpc.grpc.status_code": code}, failed=code in FAULTS)
-            return answer
+            return await call(data, context)
+        except BaseException as problem:
+            code = _code(problem, context)
+            raise
         finally:
             calls, seconds = metrics.handled(*labels, code)
             calls.inc()
             seconds.observe(time.monotonic() - began)
 
     return handler._replace(**{behaviour: seen})
+
+
+def _traced(service: str, method: str, call: Any) -> Any:
+    attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+
+    async def traced(data: bytes, context: Context) -> Any:
+        headers: dict[str, Any] = dict(context.invocation_metadata() or ())
+        with tracing.whole(f"{service}/{method}", attributes, headers):
+            logs.belongs_to_trace(tracing.trace_id())
+            code = "OK"
+            try:
+                return await call(data, context)
+            except BaseException as problem:
+                code = _code(problem, context)
+                raise
+            finally:
+                tracing.note({"rpc.grpc.status_code": code}, failed=code in FAULTS)
+
+    return traced
 
 
 def noted(handler: Any) -> Any:
@@ -75,11 +87,17 @@ def noted(handler: Any) -> Any:
     return handler._replace(request_deserializer=note)
 
 
-def _request_id(headers: dict[str, Any], context: Context) -> str:
+def _code(problem: BaseException, context: Context) -> str:
+    if isinstance(problem, AbortError):
+        return str(context.code().name)
+    return "CANCELLED" if isinstance(problem, CancelledError) else "UNKNOWN"
+
+
+def _request_id(context: Context) -> str:
     """The caller's, or Envoy's; else a new one, which is returned."""
-    id = headers.get(REQUEST_ID)
-    if isinstance(id, str) and logs.PLAIN.fullmatch(id):
-        return id
-    id = str(uuid4())
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and isinstance(value, str) and logs.PLAIN.fullmatch(value):
+            return value
+    id = f"{random.getrandbits(128):032x}"  # no secret; uuid4 would cost a call 8 µs
     context.set_trailing_metadata(((REQUEST_ID, id),))
     return id
