@@ -18,7 +18,8 @@ from tests import servers
 from tests.clients import EXAMPLE, DailyControl, Rest, bearer, eventually, http_client, new_stack
 
 Code = grpc.StatusCode
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Ours, and Envoy's."""
 FAILED_CREATE = {
     "WARNING server.daily.turns Daily has too much: nothing of class=default for 1.0 s",
     "INFO server.works not finished: ('create', UUID('…')): POST /rooms: Daily answered 500",
