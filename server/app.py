@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from server import metrics, tracing, upkeep
 from server.daily.client import RATES, Daily
+from server.rpc import convert
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
 from server.rpc.serving import CannotListen, serving
@@ -20,6 +21,7 @@ from server.settings import Settings, traces_are_wanted
 from server.upkeep.webhook import PATH, Webhook
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
+from server.usecases.watching import Watching
 from server.works import Works
 from storage import migrations
 from storage.store import Store
@@ -60,8 +62,9 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     _tell_what_runs(settings)
     async with _tracing(), service(settings) as parts, _metrics(settings, parts):
-        servicer = Servicer(parts, webhook_secret(settings), settings.daily_max_participants)
-        async with serving(servicer, authenticator(settings), settings.grpc_address):
+        watching = Watching(parts.store, convert.event)
+        servicer = Servicer(parts, watching, webhook_secret(settings), settings.daily_max_participants)
+        async with serving(servicer, authenticator(settings), settings.grpc_address, end_streams=watching.end):
             keeping = asyncio.create_task(upkeep.run(parts, webhook(settings)))
             gc.freeze()  # what is there by now stays, and need not be looked at
             gc.set_threshold(GARBAGE)

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     Info,
@@ -100,6 +101,7 @@ REPAIRS = Counter(
 )
 for kind in get_args(Kind):  # an increase from nothing is one that Prometheus does not see
     REPAIRS.labels(kind)
+WATCHERS = Gauge("live_sessions_watchers", "Streams that follow a session", registry=REGISTRY)
 LOOP_LAG = Histogram(
     "live_sessions_event_loop_lag_seconds",
     "By how much the event loop was late, four times a second",

@@ -16,6 +16,7 @@ from storage.batching import Batcher
 from storage.budgets import Budgets, Rate
 from storage.chores import Chores
 from storage.errors import StorageConflict, translated
+from storage.events import Events
 from storage.hot import HotStatements
 from storage.inbox import Inbox
 from storage.meetings import Meetings
@@ -90,6 +91,7 @@ class Store:
         self._autocommit = self._pool(POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
         self.budgets = Budgets(self._connect, rates)
+        self.events = Events(self._connect, span)
         self.session = Batcher(self._hot.sessions, span, "PostgreSQL sessions")
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions, span, "PostgreSQL admissions")
@@ -134,6 +136,7 @@ class Store:
             "session": self.session,
             "admission": self.admission,
             "event": self.keep_event,
+            "present": self.events.present,
         }
         return {name: batcher.sizes.copy() for name, batcher in shared.items()}
 
@@ -141,7 +144,8 @@ class Store:
         """By pool: how many are in use, and how many idle."""
         pools: dict[str, Any] = {"transactions": self._engine.pool, "statements": self._autocommit.pool}
         used = {name: (pool.checkedout(), pool.checkedin()) for name, pool in pools.items()}
-        return used | {"hot": self._hot.connections, "budgets": self.budgets.connections}
+        single: dict[str, Any] = {"hot": self._hot, "budgets": self.budgets, "events": self.events}
+        return used | {name: statements.connections for name, statements in single.items()}
 
     def _pool(self, size: int, **options: Any) -> AsyncEngine:
         return create_async_engine(
@@ -170,5 +174,6 @@ class Store:
     async def close(self) -> None:
         await self._hot.close()
         await self.budgets.close()
+        await self.events.close()
         await self._engine.dispose()
         await self._autocommit.dispose()

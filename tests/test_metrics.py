@@ -106,6 +106,22 @@ def test_a_call_that_its_client_gave_up_is_counted_as_cancelled(
     eventually(lambda: server.counted("live_sessions_daily_requests_total", **rooms) == 1)
 
 
+def test_streams_are_counted_while_they_last_and_when_they_have_ended(
+    server: Target, rest: Rest, stub: LiveSessionsStub
+) -> None:
+    room = rest.create("metrics-ada")["roomName"]
+    server.mark()
+    streams = [stub.WatchLiveSession(rpc.WatchLiveSessionRequest(session_name=room)) for _ in range(2)]
+    assert [next(stream).session.room_name for stream in streams] == [room, room]
+    assert server.value("live_sessions_watchers") == 2
+    watch = {"grpc_type": "server_stream", "grpc_method": "WatchLiveSession"}
+    assert server.counted("grpc_server_started_total", **watch) == 2
+    for stream in streams:
+        stream.cancel()
+    eventually(lambda: server.by("grpc_code", "grpc_server_handled_total", **watch) == {"CANCELLED": 2})
+    assert server.value("live_sessions_watchers") == 0
+
+
 def test_every_outcome_of_every_method_is_there_before_it_happens(server: Target) -> None:
     """Prometheus sees no increase in a counter that begins with 1: the first failure must not go unseen."""
     assert server.labels("grpc_server_handled_total", "grpc_method", "grpc_code") == {
@@ -224,7 +240,11 @@ def test_connections_to_the_database_are_told_by_pool_and_state(
 ) -> None:
     room = rest.create("metrics-ada")["roomName"]
     connections = "live_sessions_database_connections"
-    pools = [(pool, state) for pool in ("transactions", "statements", "hot", "budgets") for state in ("in_use", "idle")]
+    pools = [
+        (pool, state)
+        for pool in ("transactions", "statements", "hot", "budgets", "events")
+        for state in ("in_use", "idle")
+    ]
     assert server.labels(connections, "pool", "state") == set(pools)
     request = rpc.DeleteLiveSessionRequest(session_name=room)
     with psycopg.connect(own.database_url) as idle:
