@@ -18,6 +18,7 @@ The stack is running. Ctrl-C stops it.
   gRPC        {servers}; through Envoy: {grpc_proxy}
   Daily.co    {daily}
   PostgreSQL  {database}
+  Prometheus  {metrics}
   logs        {logs}
 """
 
@@ -93,6 +94,7 @@ def _page(stack: "Stack") -> str:
         grpc_proxy=stack.grpc_proxy,
         daily=f"{stack.daily_url}/sandbox/state (a stand-in)" if stack.daily else "as LIVE_SESSIONS_DAILY_API_KEY says",
         database=stack.database_url if stack.postgres else "as LIVE_SESSIONS_DATABASE_URL says",
+        metrics=", ".join(stack.metrics_urls),
         logs=stack.logs,
     )
     if "LIVE_SESSIONS_JWT_SECRET" not in stack.environment:
@@ -103,7 +105,7 @@ def _page(stack: "Stack") -> str:
 
 
 def _whereabouts(stack: "Stack") -> dict[str, object]:
-    names = ("rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url")
+    names = ("rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url", "metrics_urls")
     return {name: getattr(stack, name) for name in names}
 
 

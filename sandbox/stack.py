@@ -1,5 +1,6 @@
 """The whole stack: its parts started in order, each awaited until it answers, and stopped in reverse."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import grpc
 import httpx
@@ -99,6 +101,11 @@ class Stack:
         return self.postgres.url if self.postgres else self._given["LIVE_SESSIONS_DATABASE_URL"]
 
     @property
+    def metrics_urls(self) -> list[str]:
+        """Envoy's, then the servers'."""
+        return [f"http://{HOST}:{port}/metrics" for port in (self._edge_metrics_port, *self._metrics_ports)]
+
+    @property
     def logs(self) -> Path:
         return self._workspace.logs
 
@@ -116,6 +123,14 @@ class Stack:
         if not self._given.keys() & set(JWT_SETTINGS):
             made["LIVE_SESSIONS_JWT_SECRET"] = self._secrets["LIVE_SESSIONS_JWT_SECRET"]
         return made | self._given | {"LIVE_SESSIONS_GRPC_ADDRESS": self.grpc_targets[0]}
+
+    def envoy_addresses(self, admin_port: int) -> envoy.Addresses:
+        """With the collector of the servers' traces, if the standard variable names one on this machine's network."""
+        collector = urlsplit(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")).netloc or None
+        ports = self.ports
+        return envoy.Addresses(
+            ports.rest, ports.proxy, self._edge_metrics_port, admin_port, self.grpc_targets, collector
+        )
 
     def token(self, id: str, name: str, role: str) -> str:
         return caller_token(self.environment, id, name, role)
@@ -149,6 +164,7 @@ class Stack:
             rest, proxy = choose(asked.rest, "--rest-port"), choose(asked.proxy, "--proxy-port")
             daily = choose(asked.daily if self._own_daily else 0, "--daily-port")
             self._admin_port = choose(0, "")
+            self._edge_metrics_port, *self._metrics_ports = [choose(0, "") for _ in range(1 + self._workers)]
             self._server_ports = [choose(asked.grpc and asked.grpc + i, "--grpc-port") for i in range(self._workers)]
         self.ports = Ports(rest, self._server_ports[0], daily, proxy)
 
@@ -184,7 +200,11 @@ class Stack:
             f"server-{number}",
             [sys.executable, "-m", "server"],
             self._workspace,
-            self.environment | {"LIVE_SESSIONS_GRPC_ADDRESS": target},
+            self.environment
+            | {
+                "LIVE_SESSIONS_GRPC_ADDRESS": target,
+                "LIVE_SESSIONS_METRICS_ADDRESS": f"{HOST}:{self._metrics_ports[number]}",
+            },
             lambda: _serves(target),
         )
 
@@ -203,8 +223,7 @@ class Stack:
     def _envoy(self) -> Process:
         """Ready when it is live and reaches a server, which it has then found healthy."""
         file = self._workspace.path / "envoy.yaml"
-        addresses = envoy.Addresses(self.ports.rest, self.ports.proxy, self._admin_port, self.grpc_targets)
-        file.write_text(envoy.configuration(addresses))
+        file.write_text(envoy.configuration(self.envoy_addresses(self._admin_port)))
         urls = [f"{self.envoy_admin_url}/ready", f"{self.rest_url}/sessions/instructor/nobody"]
         command = [envoy.BINARY, "-c", file, *envoy.OPTIONS]
         return Process("envoy", command, self._workspace, ready=lambda: all(map(_answers, urls)))

@@ -7,14 +7,13 @@ live-sessions due                    what waits to be done, how much of it and s
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
 
 import uvloop
 
-from server import app
+from server import app, logs
 from server.errors import ServiceError
 from server.rpc.serving import CannotListen
 from server.settings import InvalidSettings, Settings, load
@@ -27,11 +26,9 @@ from storage.store import Transaction
 
 def main() -> int:
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for noisy in ("httpx", "alembic", "storage.pool"):  # the last: SQLAlchemy, in the name of our pool
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = load()
+        logs.to_stderr(settings.log_format)
         if arguments.command == "migrate":
             _migrate(settings, only_check=arguments.check)
         else:

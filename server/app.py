@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import gc
+import hashlib
+import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib.metadata import version
 
-from server import upkeep
+from server import metrics, tracing, upkeep
 from server.daily.client import RATES, Daily
 from server.readiness import Readiness
 from server.rpc import convert
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
-from server.rpc.serving import serving
-from server.settings import Settings
+from server.rpc.serving import CannotListen, serving
+from server.settings import Settings, traces_are_wanted
 from server.upkeep.webhook import PATH, Webhook
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
@@ -24,6 +27,9 @@ from server.works import Works
 from storage import migrations
 from storage.store import Store
 
+logger = logging.getLogger(__name__)
+
+VERSION = version("live-sessions")
 GARBAGE = 20_000
 """Objects that may pile up before the collector looks for cycles. Calls in flight need more than its own 700: it would
 look all the time, and find nothing."""
@@ -32,7 +38,7 @@ look all the time, and find nothing."""
 @asynccontextmanager
 async def service(settings: Settings) -> AsyncIterator[Service]:
     """What calls and upkeep work with; in the end, what is under way is finished."""
-    store = Store(settings.database_url.get_secret_value(), RATES)
+    store = Store(settings.database_url.get_secret_value(), RATES, tracing.part)
     budgets = store.budgets
     daily = Daily(
         settings.daily_api_url,
@@ -55,7 +61,8 @@ async def serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with service(settings) as parts:
+    _tell_what_runs(settings)
+    async with _tracing(), service(settings) as parts, _metrics(settings, parts):
         watching = Watching(parts.store, convert.event)
         servicer = Servicer(parts, watching, webhook_secret(settings), settings.daily_max_participants)
         async with serving(servicer, authenticator(settings), settings.grpc_address, watching.end) as set_ready:
@@ -77,6 +84,43 @@ async def _keep(parts: Service, daily_webhook: Webhook | None, readiness: Readin
     """Upkeep, on no other tables than those that it knows."""
     await readiness.first.wait()
     await upkeep.run(parts, daily_webhook)
+
+
+def _tell_what_runs(settings: Settings) -> None:
+    """In the log, and as a metric, which has of the settings a mark that tells whether two processes have the same, but
+    for their addresses."""
+    schema, shown = migrations.revisions()[0], [f"{name}={value}" for name, value in settings.shown().items()]
+    common = [each for each in shown if not each.startswith(("grpc_address=", "metrics_address="))]
+    mark = hashlib.sha256(" ".join(common).encode()).hexdigest()[:8]
+    logger.info("live-sessions %s, schema %s, settings %s: %s", VERSION, schema, mark, " ".join(shown))
+    metrics.INFO.info({"version": VERSION, "schema": schema, "settings": mark})
+
+
+@asynccontextmanager
+async def _tracing() -> AsyncIterator[None]:
+    if not traces_are_wanted():
+        yield
+        return
+    try:
+        from server import otel
+    except ImportError:  # no reason to take no calls
+        logger.warning("there are no traces: the extra `otel` is not installed")
+        yield
+        return
+    async with otel.tracing_to_a_collector(VERSION):
+        yield
+
+
+@asynccontextmanager
+async def _metrics(settings: Settings, parts: Service) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as exposed:
+        if (address := settings.metrics_address) is not None:
+            try:
+                port = await exposed.enter_async_context(metrics.exposed(address, parts.store))
+            except OSError:
+                raise CannotListen(f"cannot listen on {address} for metrics") from None
+            logger.info("metrics on port %d", port)
+        yield
 
 
 def authenticator(settings: Settings) -> Authenticator:

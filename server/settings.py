@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from storage.url import is_valid
+from server import logs
+from storage.url import is_valid, place
 
 PREFIX = "LIVE_SESSIONS_"
 
@@ -81,6 +82,8 @@ class Settings(BaseSettings):
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
     grpc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
+    metrics_address: Annotated[str, AfterValidator(_address)] | None = None
+    log_format: logs.Format = "text"
     jwt_secret: Annotated[SecretStr, AfterValidator(_long_secret)] | None = None
     jwt_public_key: Annotated[str, AfterValidator(_public_key)] | None = None
     jwt_jwks_url: HttpUrl | None = None
@@ -101,6 +104,35 @@ class Settings(BaseSettings):
         if sum(value is not None for value in (self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url)) != 1:
             raise ValueError(f"exactly one of {PREFIX}JWT_SECRET, _JWT_PUBLIC_KEY and _JWT_JWKS_URL must be set")
         return self
+
+    def shown(self) -> dict[str, str]:
+        """What is set; of secrets and keys no more than that they are."""
+        values = dict(self) | {"database_url": place(self.database_url.get_secret_value())}
+        return {name: _shown(value) for name, value in values.items() if value is not None}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr) or "\n" in str(value):
+        return "set"
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        url = urlsplit(value)  # without user, password and query
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+    return str(value)
+
+
+def traces_are_wanted() -> bool:
+    """Whether the standard variables name a collector. Raises InvalidSettings for a protocol that is not spoken."""
+
+    def standard(name: str) -> str:
+        return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}") or ""
+
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not standard("ENDPOINT"):
+        return False
+    if os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+        return False
+    if standard("PROTOCOL") not in ("", "http/protobuf"):
+        raise InvalidSettings("OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf")
+    return True
 
 
 def load() -> Settings:

@@ -6,10 +6,13 @@ PostgreSQL before it has read the calls that wait in its sockets. A timer only g
 Nothing is kept: every call is answered by a statement that began after it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from storage.errors import StorageError, StorageUnavailable
+from storage.spans import Span, no_span
 
 QUIET_TURNS = 40
 LONELY_TURNS = 2
@@ -25,10 +28,16 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """`run` takes the items of a batch and returns one result for each, in their order."""
+    """`run` takes the items of a batch and returns one result for each, in their order. A batch's span is part of the
+    call that began it."""
 
-    def __init__(self, run: Callable[[list[Item]], Awaitable[Sequence[Result]]]) -> None:
+    def __init__(
+        self, run: Callable[[list[Item]], Awaitable[Sequence[Result]]], span: Span = no_span, name: str = ""
+    ) -> None:
         self._run = run
+        self._span, self._name = span, name
+        self.sizes: Counter[int] = Counter()
+        """How many batches there were of each size."""
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._quiet_turns = LONELY_TURNS
         self._collecting: asyncio.Task[None] | None = None
@@ -49,14 +58,16 @@ class Batcher(Generic[Item, Result]):
             await asyncio.wait(self._running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         await self._quiet()
         batch, self._waiting = self._waiting[:MAX_SIZE], self._waiting[MAX_SIZE:]
+        self.sizes[len(batch)] += 1
         self._quiet_turns = QUIET_TURNS if len(batch) > 1 else LONELY_TURNS
         running, self._collecting = self._collecting, None
         assert running is not None
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         if self._waiting:
-            self._collecting = asyncio.create_task(self._serve())
-        await self._answer(batch)
+            self._collecting = asyncio.create_task(self._serve(), context=Context())  # it is no part of this call
+        with self._span(self._name, {"batch.size": len(batch)}):
+            await self._answer(batch)
 
     async def _quiet(self) -> None:
         quiet = asyncio.get_running_loop().create_future()

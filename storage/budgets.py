@@ -54,6 +54,11 @@ class Budgets:
 
         self._statements = Statements(relaxed)
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are in use, and how many idle."""
+        return self._statements.connections
+
     async def reserve(self, endpoints: str, count: int) -> list[float]:
         """The seconds from now after which each of the next `count` requests of this class may be sent; none is
         negative."""

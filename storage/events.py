@@ -10,6 +10,7 @@ from uuid import UUID
 
 from storage.batching import Batcher
 from storage.model import Follow, Participant, Present, Recording, RecordingStatus, Role, SessionEvent, SessionRow
+from storage.spans import Span, no_span
 from storage.statements import Connect, Statements
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,11 +84,16 @@ SELECT count(*) FROM gone
 
 
 class Events:
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, span: Span = no_span) -> None:
         self._statements = Statements(connect)
         self._run = self._statements.run
-        self.present = Batcher(self._present)
+        self.present = Batcher(self._present, span, "PostgreSQL present")
         """What is so now, for who begins or goes on to follow a session; None where there is no session."""
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are in use, and how many idle."""
+        return self._statements.connections
 
     async def committed(self, since: str | None, watched: Sequence[UUID]) -> tuple[str, list[SessionEvent]]:
         """What was committed in these sessions since the last look, in each in the order of its revisions; and what

@@ -106,6 +106,11 @@ class HotStatements:
         self._run = self._statements.run
         self._lists = asyncio.Semaphore(MAX_LISTS)
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are in use, and how many idle."""
+        return self._statements.connections
+
     async def sessions(self, room_names: list[str]) -> list[SessionRow | None]:
         """By room name; None where there is no session."""
         if len(room_names) == 1:  # which PostgreSQL does not plan each time anew, as it does with arrays

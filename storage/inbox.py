@@ -78,6 +78,11 @@ class Inbox:
         change = update(daily_events).where(daily_events.c.digest == digest)
         await self._connection.execute(change.values(attempts=daily_events.c.attempts + 1, error=error, due_at=None))
 
+    async def unapplied(self) -> int:
+        """Events that are due, or will be again."""
+        rows = await self._connection.execute(select(func.count()).where(daily_events.c.due_at.is_not(None)))
+        return int(rows.scalar_one())
+
     async def forget(self, older_than: timedelta, events: int) -> int:
         """Removes so many old events at the most; returns how many."""
         old = select(daily_events.c.digest).where(daily_events.c.received_at < func.now() - older_than).limit(events)

@@ -10,7 +10,19 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Chore, Meeting, Moderation, Recording, Session
@@ -36,11 +48,12 @@ class Line(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many items of a line are due, and since when the first of them."""
+    """How many items of a line are due, and since when the first of them: the moment, and the seconds."""
 
     line: str
     items: int
     since: datetime | None
+    seconds: float
 
 
 _asked = sessions.c.end_requested_at.is_not(None)
@@ -84,6 +97,18 @@ _IS_DUE = select(
 )
 
 
+def _waiting(line: str, table: Table, stands_there: ColumnElement[bool]) -> Any:
+    since = func.min(table.c.due_at)
+    seconds = func.coalesce(func.date_part(literal_column("'epoch'"), CLOCK - since), 0.0)
+    return select(literal(line), func.count(), since, seconds).where(stands_there, table.c.due_at <= CLOCK)
+
+
+_WAITING = union_all(
+    *(_waiting(line.value, TABLE_OF[noun], stands_there) for line, (noun, stands_there) in _LINES.items()),
+    _waiting("event", daily_events, daily_events.c.due_at.is_not(None)),
+)
+
+
 class Queue:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -108,11 +133,5 @@ class Queue:
         return (await self._connection.execute(change.values(due_at=due_at).returning(table.c.id))).first() is not None
 
     async def waiting(self) -> list[Waiting]:
-        lines = [(line.value, TABLE_OF[noun], stands_there) for line, (noun, stands_there) in _LINES.items()]
-        lines.append(("event", daily_events, daily_events.c.due_at.is_not(None)))
-        found = []
-        for line, table, stands_there in lines:
-            query = select(func.count(), func.min(table.c.due_at)).where(stands_there, table.c.due_at <= CLOCK)
-            items, since = (await self._connection.execute(query)).one()
-            found.append(Waiting(line, items, since))
-        return found
+        """Line by line, and Daily's events."""
+        return [Waiting(*row) for row in await self._connection.execute(_WAITING)]

@@ -26,6 +26,11 @@ class Statements:
         self._spare: asyncio.LifoQueue[psycopg.AsyncConnection[Any]] = asyncio.LifoQueue()
         self._busy = 0
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are in use, and how many idle."""
+        return self._busy, self._spare.qsize()
+
     async def run(self, statement: str, values: Mapping[str, object]) -> Rows:
         """Raises StorageUnavailable."""
         return await repeated(lambda: self._run(statement, values))

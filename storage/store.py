@@ -1,6 +1,7 @@
 """The way into PostgreSQL: `async with store.transaction() as tx`, and then verbs in our language."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -26,6 +27,7 @@ from storage.pool import pool
 from storage.queue import Queue
 from storage.recordings import Recordings
 from storage.sessions import Sessions
+from storage.spans import Span, no_span
 from storage.url import CONNECT_TIMEOUT, dialled
 
 POOL_SIZE = 6
@@ -75,22 +77,23 @@ class Transaction:
 
 
 class Store:
-    def __init__(self, database_url: str, rates: Mapping[str, Rate]) -> None:
+    def __init__(self, database_url: str, rates: Mapping[str, Rate], span: Span = no_span) -> None:
         """`rates` are those of the classes of Daily's endpoints."""
+        self._span = span
         self._dialled = dialled(database_url)
         self._engine = pool(self._connect, POOL_SIZE)
         self._autocommit = pool(self._connect, POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
         self.budgets = Budgets(self._connect, rates)
-        self.events = Events(self._connect)
+        self.events = Events(self._connect, span)
         self._examiner = Examiner(self._connect)
         self.look = self._examiner.look
         """Whether PostgreSQL is there, and what it is like; on a connection of its own."""
-        self.session = Batcher(self._hot.sessions)
+        self.session = Batcher(self._hot.sessions, span, "PostgreSQL sessions")
         """By room name; the read of everybody who opens the page of a class."""
-        self.admission = Batcher(self._hot.admissions)
+        self.admission = Batcher(self._hot.admissions, span, "PostgreSQL admissions")
         """The write of everybody who joins: (room name, user id, id inside Daily, name, role)."""
-        self.keep_event = Batcher(self._hot.keep)
+        self.keep_event = Batcher(self._hot.keep, span, "PostgreSQL events")
         """The write of each of Daily's events: (digest, id, type, room name, body)."""
         self.sessions_of = self._hot.sessions_of
         """An instructor's or a course's; pages and long lists."""
@@ -106,7 +109,7 @@ class Store:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Commits at the end, or rolls back on any exception. Raises StorageUnavailable, StorageOverloaded."""
-        with translated():
+        with self._span("PostgreSQL transaction", {}), translated():
             async with self._engine.begin() as connection:
                 yield Transaction(connection)
 
@@ -128,6 +131,23 @@ class Store:
                 return await step(tx, *args, **kwargs)
 
         return await repeated(attempt)
+
+    def batches(self) -> dict[str, Counter[int]]:
+        """How many statements so many calls have shared, by what they asked for."""
+        shared: dict[str, Batcher[Any, Any]] = {
+            "session": self.session,
+            "admission": self.admission,
+            "event": self.keep_event,
+            "present": self.events.present,
+        }
+        return {name: batcher.sizes.copy() for name, batcher in shared.items()}
+
+    def connections(self) -> dict[str, tuple[int, int]]:
+        """By pool: how many are in use, and how many idle."""
+        pools: dict[str, Any] = {"transactions": self._engine.pool, "statements": self._autocommit.pool}
+        used = {name: (pool.checkedout(), pool.checkedin()) for name, pool in pools.items()}
+        single: dict[str, Any] = {"hot": self._hot, "budgets": self.budgets, "events": self.events}
+        return used | {name: statements.connections for name, statements in single.items()}
 
     async def _connect(self) -> _Connection:
         connection = await _Connection.connect(self._dialled, autocommit=True)

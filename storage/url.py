@@ -1,5 +1,5 @@
-"""A database's URL: whether it can be used at all (what libpq says of a bad one would show its password), and how it is
-dialled."""
+"""A database's URL: whether it can be used at all (what libpq says of a bad one would show its password), what may be
+shown of it, and how it is dialled."""
 
 from typing import Any
 
@@ -31,3 +31,9 @@ def dialled(url: str) -> str:
     """What is given to libpq."""
     parts: dict[str, Any] = UNLESS_GIVEN | conninfo_to_dict(url) | LIVENESS
     return make_conninfo(**parts)
+
+
+def place(url: str) -> str:
+    """Where the database is: hosts and name, without user and password."""
+    parts = conninfo_to_dict(url)
+    return f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"

@@ -70,7 +70,8 @@ def waiting_for_locks(stack: Stack) -> list[int]:
 def servers_in_use(stack: Stack) -> int:
     """How many of its servers Envoy finds healthy and has not ejected."""
     answer = httpx.get(f"{stack.envoy_admin_url}/clusters?format=json", trust_env=False).json()
-    healths = [host["health_status"] for cluster in answer["cluster_statuses"] for host in cluster["host_statuses"]]
+    [servers] = [each for each in answer["cluster_statuses"] if each["name"] == "live_sessions"]
+    healths = [host["health_status"] for host in servers["host_statuses"]]
     return healths.count({"eds_health_status": "HEALTHY"})
 
 

@@ -89,8 +89,8 @@ def test_each_address_has_a_rate_of_its_own(own_stack: Stack, tmp_path: Path) ->
     """Shown with a bucket of five calls instead of 12,000, and no other change."""
     workspace = Workspace(tmp_path)
     workspace.claim()
-    with free_port() as rest, free_port() as proxy, free_port() as admin:
-        shipped = envoy.configuration(envoy.Addresses(rest, proxy, admin, own_stack.grpc_targets))
+    with free_port() as rest, free_port() as proxy, free_port() as metrics, free_port() as admin:
+        shipped = envoy.configuration(envoy.Addresses(rest, proxy, metrics, admin, own_stack.grpc_targets))
         few = re.sub(r"max_tokens: 12000\n( *)tokens_per_fill: 200", r"max_tokens: 5\n\1tokens_per_fill: 1", shipped)
         few = few.replace(
             "fill_interval: 0.1s\n              max_dynamic", "fill_interval: 3600s\n              max_dynamic"

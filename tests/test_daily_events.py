@@ -141,7 +141,8 @@ def test_dailys_test_message_is_no_event() -> None:
 
 def test_an_envelope_says_which_event_it_is_and_of_which_room() -> None:
     id = "met-sta-f2aa1ade-ff80-464c-b46e-50ffa577d48d-1708526032"
-    assert envelope(SIGNED) == Envelope(id, "meeting.started", "TrPmUX1DzjSwDaAFDfNj")
+    at = datetime(2024, 2, 21, 14, 33, 53, 49_000, UTC)
+    assert envelope(SIGNED) == Envelope(id, "meeting.started", "TrPmUX1DzjSwDaAFDfNj", at)
     assert envelope(body("recording.error", FAILED)).subject == "algebra"
     assert envelope(body("recording.started", STARTED)).subject is None
 

@@ -94,8 +94,7 @@ def test_a_second_envoy_takes_over_from_the_first_without_a_failed_call(own_stac
     workspace.claim()
     with free_port() as admin, grpc.insecure_channel(own_stack.grpc_proxy) as channel:
         file = tmp_path / "envoy.yaml"
-        ports = own_stack.ports
-        file.write_text(envoy.configuration(envoy.Addresses(ports.rest, ports.proxy, admin, own_stack.grpc_targets)))
+        file.write_text(envoy.configuration(own_stack.envoy_addresses(admin)))
         second = f"http://127.0.0.1:{admin}"
         serves = f"{second}/clusters"
         process = Process("envoy", [envoy.BINARY, "-c", file, *envoy.OPTIONS], workspace, ready=lambda: healthy(serves))
@@ -106,7 +105,7 @@ def test_a_second_envoy_takes_over_from_the_first_without_a_failed_call(own_stac
             with under_load(callers) as load:
                 process.start()
                 httpx.post(f"{first}/drain_listeners?graceful", trust_env=False).raise_for_status()
-                eventually(lambda: stat(first, "listener_manager.listener_stopped") == 2, 30)
+                eventually(lambda: stat(first, "listener_manager.listener_stopped") == 3, 30)
                 # Daily's connection is idle, and stays until it is used.
                 eventually(lambda: stat(first, "http.rest.downstream_cx_active") <= 1, 30)
                 eventually(lambda: stat(first, "http.grpc.downstream_cx_active") == 0, 30)

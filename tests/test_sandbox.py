@@ -130,7 +130,8 @@ def test_it_says_when_it_is_ready_takes_the_printed_tokens_refuses_a_second_star
 ) -> None:
     sandbox = launch("--workers=2", "--limits")
     ready = sandbox.ready()
-    assert list(ready) == ["ready", "rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url"]
+    names = ["rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url", "metrics_urls"]
+    assert list(ready) == ["ready", *names]
     assert len(ready["grpc_targets"]) == 2
     assert httpx.get(f"{ready['daily_url']}/sandbox/settings").json()["limits"] is True
     psycopg.connect(ready["database_url"]).close()

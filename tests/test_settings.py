@@ -71,6 +71,8 @@ def test_what_is_required_must_be_given(environment: pytest.MonkeyPatch, name: s
         ("GRPC_ADDRESS", "127.0.0.1:http", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:65536", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:²", "must be host:port"),
+        ("METRICS_ADDRESS", "9464", "must be host:port"),
+        ("LOG_FORMAT", "xml", "Input should be 'text' or 'json'"),
         ("JWT_SECRET", "x" * 31, "must have at least 32 bytes"),
         ("DAILY_API_URL", "api.daily.co/v1", "must be an http:// or https:// URL"),
         ("DAILY_API_URL", "http://[api.daily.co/v1", "must be an http:// or https:// URL"),
@@ -139,6 +141,7 @@ def test_what_may_be_left_out_has_the_documented_defaults() -> None:
     settings = load()
     assert settings.grpc_address == "127.0.0.1:50051"
     assert settings.daily_api_url == "https://api.daily.co/v1"
+    assert (settings.metrics_address, settings.log_format) == (None, "text")
     left_out = ("jwt_public_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "public_url")
     assert [getattr(settings, name) for name in left_out] == [None] * 5
     rules = ("empty_timeout", "no_show_timeout", "max_duration", "closing_time", "daily_max_participants")
@@ -184,8 +187,28 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_neither_repr_nor_str_shows_a_secret() -> None:
     settings = load()
-    for text in (repr(settings), str(settings)):
+    for text in (repr(settings), str(settings), str(settings.shown())):
         assert [secret for secret in SECRETS if secret in text] == []
+
+
+def test_what_is_shown_at_the_start_is_all_but_secrets(environment: pytest.MonkeyPatch) -> None:
+    give(environment, {"JWT_SECRET": None, "JWT_PUBLIC_KEY": pem("ES256"), "CLOSING_TIME": "60"})
+    give(environment, {"PUBLIC_URL": "https://ada:secret@live.example/api?key=secret"})
+    assert load().shown() == {
+        "database_url": "db.example:5432/sessions",
+        "grpc_address": "127.0.0.1:50051",
+        "log_format": "text",
+        "jwt_public_key": "set",
+        "daily_api_url": "https://api.daily.co/v1",
+        "daily_api_key": "set",
+        "daily_webhook_secret": "set",
+        "public_url": "https://live.example/api",
+        "daily_max_participants": "200",
+        "empty_timeout": "900",
+        "no_show_timeout": "86400",
+        "max_duration": "43200",
+        "closing_time": "60",
+    }
 
 
 def test_a_server_that_is_refused_its_settings_ends_with_one_line() -> None:

@@ -76,6 +76,14 @@ def test_only_daily_knows_httpx() -> None:
     assert who_imports("httpx") == {"server/daily/gateway.py"}
 
 
+def test_only_the_metrics_know_prometheus() -> None:
+    assert who_imports("prometheus_client") == {"server/metrics.py"}
+
+
+def test_only_one_module_knows_opentelemetry() -> None:
+    assert who_imports("opentelemetry") == {"server/otel.py"}
+
+
 def test_only_the_storage_knows_the_database_and_its_tools() -> None:
     assert who_imports("sqlalchemy", "psycopg", "alembic") <= STORAGE
 

@@ -47,6 +47,8 @@ class Envelope:
     """Empty when unknown."""
     subject: str | None
     """The name of the room that it is about; `recording.started` names none."""
+    at: datetime | None
+    """Its own time; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ def envelope(body: bytes) -> Envelope:
         id=id if isinstance(id, str) and is_id(id) else f"sha256:{hashlib.sha256(body).hexdigest()}",
         type=text(type, MAX_TYPE) or "",
         subject=next((room for room in rooms if isinstance(room, str) and is_id(room)), None),
+        at=optional_time(event, "event_ts"),
     )
 
 
@@ -261,3 +264,9 @@ READERS: dict[str, Callable[[Item, datetime], Event]] = {
     "recording.error": _recording_failed,
 }
 EVENT_TYPES = frozenset(READERS)
+OTHER = "other"
+
+
+def known(type: str) -> str:
+    """The type, or `other` for one that we do not follow."""
+    return type if type in EVENT_TYPES else OTHER

@@ -2,6 +2,8 @@
 again where that is safe. Only here is httpx known."""
 
 import asyncio
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +13,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 from tenacity.stop import stop_base
 
-from server import deadline
+from server import deadline, metrics, tracing
 from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
 from server.daily.sharing import Sharing
 from server.daily.turns import COMMIT_MARGIN, Budget, Priority, Turns
@@ -20,6 +22,7 @@ from storage.budgets import Rate
 REQUEST_TIMEOUT = 5.0
 ATTEMPTS = 4
 MAX_RETRY_AFTER = 30.0
+ID = re.compile("^(/[^/]+)/[^/]+")
 # Daily takes 100 requests in 5 s, 50 in 30 s, and 5 in 5 s. Of ours, any such time holds 94, 47 and 5, and no more than
 # Daily takes if some are a third of a second late: they do not arrive as evenly apart as they were sent.
 RATES = {
@@ -130,12 +133,22 @@ class Gateway:
         timeout = min(REQUEST_TIMEOUT, deadline.remaining() - COMMIT_MARGIN)
         if timeout <= 0:
             raise DailyUnavailable(f"no time left for {method} {path}", taken=False)
+        endpoint, began, outcome = f"{method} {_template(path)}", time.monotonic(), "cancelled"
         try:
-            return await self._http.request(method, path, timeout=timeout, **request)
+            with tracing.part(f"Daily {endpoint}"):
+                answer = await self._http.request(method, path, timeout=timeout, **request)
+                tracing.note({"http.response.status_code": answer.status_code}, failed=answer.status_code >= 500)
+            outcome = _outcome(answer)
+            return answer
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            outcome = "unreachable"
             raise DailyUnavailable(f"{method} {path}: {type(error).__name__}", taken=False) from None
         except httpx.HTTPError as error:
+            outcome = "timeout" if isinstance(error, httpx.TimeoutException) else "broken"
             raise DailyUnavailable(f"{method} {path}: {type(error).__name__}", taken=True) from None
+        finally:
+            metrics.DAILY_REQUESTS.labels(endpoint, outcome).inc()
+            metrics.DAILY_SECONDS.labels(endpoint).observe(time.monotonic() - began)
 
 
 class _OutOfTime(stop_base):
@@ -151,6 +164,20 @@ def content(answer: Answer) -> Any:
         return answer.json()
     except (ValueError, RecursionError):
         raise DailyUnreadable(f"Daily answered {answer.request.url.path} with something else than JSON") from None
+
+
+def _template(path: str) -> str:
+    """The path without its id, which is always the second part."""
+    return ID.sub(r"\1/{id}", path)
+
+
+def _outcome(answer: Answer) -> str:
+    """`ok`, `not_found`, `limited`, `refused` or `failed`."""
+    if answer.is_success:
+        return "ok"
+    if answer.status_code >= 500:
+        return "failed"
+    return {404: "not_found", 429: "limited"}.get(answer.status_code, "refused")
 
 
 def _is_passing(problem: BaseException) -> bool:

@@ -2,13 +2,16 @@
 from the deployment's budget, and each goes to whom it matters most."""
 
 import asyncio
+import logging
 from collections import deque
 from enum import IntEnum
 from itertools import count
 from typing import Protocol
 
-from server import deadline
+from server import deadline, metrics
 from server.daily.errors import DailyUnavailable
+
+logger = logging.getLogger(__name__)
 
 AHEAD = 0.5
 """Seconds of turns that are leased at once: with more, what is urgent in one process would stand long behind what is
@@ -54,6 +57,7 @@ class Turns:
     async def wait(self, priority: Priority) -> float:
         """Until a request may be sent; the moment. Raises DailyUnavailable when no time is left for it, StorageError
         when the budget cannot be reached."""
+        began = asyncio.get_running_loop().time()
         place = (priority, next(self._numbers))
         turn = self._waiting[place] = asyncio.get_running_loop().create_future()
         self._lease()
@@ -64,6 +68,7 @@ class Turns:
             raise DailyUnavailable(f"no turn at Daily's {self._endpoints} in time", taken=False) from None
         finally:
             del self._waiting[place]
+            metrics.BUDGET_WAIT.labels(self._endpoints).observe(asyncio.get_running_loop().time() - began)
         return asyncio.get_running_loop().time()
 
     async def refused(self, sent_at: float, retry_after: float | None) -> None:
@@ -72,6 +77,7 @@ class Turns:
             return  # it was on its way when the pause began
         self._paused_at = asyncio.get_running_loop().time()
         self._pause = retry_after or min(LONGEST_PAUSE, self._pause * 2 or FIRST_PAUSE)
+        logger.warning("Daily has too much: nothing of class=%s for %.1f s", self._endpoints, self._pause)
         await self._budget.pause(self._endpoints, self._pause)
         self._turns.clear()
         self._lease()

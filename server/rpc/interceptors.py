@@ -17,6 +17,7 @@ from grpc.aio import ServicerContext
 from server import deadline, errors
 from server.rpc.auth import Authenticator
 from server.rpc.methods import METHODS, SERVICE, Access
+from server.rpc.observing import announce, noted, observed
 from storage.errors import StorageOverloaded, StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._wrapped: dict[str, RpcMethodHandler] = {}
         self._calls = 0
         self._streams = 0
+        announce(SERVICE, METHODS)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         wrapped = self._wrapped.get(details.method)
@@ -67,9 +69,10 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler = await continuation(details)
         if handler is None:
             return None
-        wrapped = (
-            _readable(handler) if details.method.startswith(OPEN_SERVICES) else self._wrap(details.method, handler)
-        )
+        if details.method.startswith(OPEN_SERVICES):
+            wrapped = _readable(handler)
+        else:
+            wrapped = observed(details.method, self._wrap(details.method, noted(handler)))
         self._wrapped[details.method] = wrapped
         return wrapped
 
@@ -201,7 +204,8 @@ async def _abort(context: Context, error: errors.ServiceError) -> NoReturn:
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
     if isinstance(error, errors.Unavailable | errors.Overloaded | errors.StreamEnded):
         status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER))))
-    await context.abort(code, error.message, trailing_metadata=((DETAILS, status.SerializeToString()),))
+    trailing = (*(context.trailing_metadata() or ()), (DETAILS, status.SerializeToString()))
+    await context.abort(code, error.message, trailing_metadata=trailing)
 
 
 def _packed(detail: Any) -> AnyMessage:

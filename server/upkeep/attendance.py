@@ -7,6 +7,7 @@ import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from server import metrics
 from server.daily.model import MeetingRecord
 from server.usecases import room_events, rules
 from server.usecases.service import Service
@@ -38,6 +39,7 @@ async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelt
         await service.store.run(_give_up, meeting)
     else:
         await service.store.run(_write, meeting.session_id, record, service)
+    metrics.repaired("meeting")
     logger.info("done kind=%r id=%s attempts=%d", "meeting", meeting.id, attempts)
     return None
 
@@ -58,6 +60,7 @@ async def sweep(service: Service, chore: Chore, attempts: int) -> timedelta:
         records, cursor = await service.daily.meetings(since=since, after=cursor)
         for session_id, record in await service.store.run(_untold, records):
             await service.store.run(_write, session_id, record, service)
+            metrics.repaired("untold meeting")
             logger.info("done kind=%r id=%s", "untold meeting", record.id)
         if cursor is None:
             break

@@ -6,12 +6,14 @@ calls: it is small, and between two of them the loop has time for whatever came 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from server import deadline
+from server import deadline, metrics
 from server.daily import events as wire
 from server.daily.gateway import upkeep
 from server.daily.wire import Unreadable
@@ -44,6 +46,17 @@ PATIENT = 5
 """Tries for which an event waits for another one that it seems to build on."""
 GIVEN_UP = 20
 """Tries after which an event is left alone, with its error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a transaction came to: whether more may be waiting, and how many events of a type had which outcome."""
+
+    more: bool
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def count(self, event: Event, outcome: str) -> None:
+        self.outcomes[wire.known(event.type), outcome] += 1
 
 
 async def run(service: Service) -> None:
@@ -80,19 +93,19 @@ async def _come(news: asyncio.Event) -> None:
 
 async def _apply_due(service: Service) -> bool:
     try:
-        return await service.store.run(_apply_together, service)
+        return _counted(await service.store.run(_apply_together, service))
     except StorageError as problem:  # what one of the rooms waits for, such as a lock, must keep no other waiting
         logger.warning("applying events room by room: %s", problem)
         return await _apply_room_by_room(service)
     except Exception as problem:  # of one of them
         logger.info("applying events one by one: %r", problem)
-        return await service.store.run(_apply_one_by_one, service)
+        return _counted(await service.store.run(_apply_one_by_one, service))
 
 
 async def _apply_room_by_room(service: Service) -> bool:
     for room_name in await service.store.run(_rooms):
         try:
-            await service.store.run(_apply_together, service, room_name)
+            _counted(await service.store.run(_apply_together, service, room_name))
         except StorageError as problem:
             logger.warning("events of %s wait: %s", room_name, problem)
             await service.store.run(_leave_alone, room_name)
@@ -107,43 +120,58 @@ async def _leave_alone(tx: Transaction, room_name: str) -> None:
     await tx.inbox.leave_alone(room_name, STUCK)
 
 
-async def _apply_together(tx: Transaction, service: Service, room_name: str | None = None) -> bool:
+def _counted(round: Round) -> bool:
+    """Once it is committed; whether more may be waiting."""
+    for (type, outcome), events in round.outcomes.items():
+        metrics.daily_event(type, outcome, events)
+    return round.more
+
+
+async def _apply_together(tx: Transaction, service: Service, room_name: str | None = None) -> Round:
     events, full = await _take(tx, room_name)
+    round = Round(full)
     taken, told, done = [], [], []
     for number, (event, session) in enumerate(events, 1):
         try:
             one = wire.read(event.body, event.received_at) if session else None
         except Unreadable as problem:
-            await _give_up(tx, event, problem)
+            round.count(event, await _give_up(tx, event, problem))
             continue
         if session and one:
             told.append(room_events.Told(session, one, patient=event.attempts < PATIENT))
-            taken.append(event.digest)
+            taken.append(event)
         else:
             done.append(event.digest)
+            round.count(event, "ignored")
         if number % READ_AT_ONCE == 0:
             await asyncio.sleep(0)
-    waiting = {taken[number] for number in await room_events.apply(tx, told, service.lifetimes)}
-    await tx.inbox.applied(done + [digest for digest in taken if digest not in waiting])
+    waiting = set(await room_events.apply(tx, told, service.lifetimes))
+    for number, event in enumerate(taken):
+        round.count(event, "put_off" if number in waiting else "applied")
+    await tx.inbox.applied(done + [event.digest for number, event in enumerate(taken) if number not in waiting])
     if waiting:
-        await tx.inbox.put_off(list(waiting), "it waits for another event", LONGEST_PAUSE)
-    return full
+        late = [taken[number].digest for number in waiting]
+        await tx.inbox.put_off(late, "it waits for another event", LONGEST_PAUSE)
+    return round
 
 
-async def _apply_one_by_one(tx: Transaction, service: Service) -> bool:
+async def _apply_one_by_one(tx: Transaction, service: Service) -> Round:
     """So that one keeps no other waiting."""
     events, full = await _take(tx, most=ONE_BY_ONE)
+    round = Round(full)
     applied = []
     for event, session in events:
         try:
             async with tx.savepoint():
-                if session and (one := wire.read(event.body, event.received_at)):
+                one = wire.read(event.body, event.received_at) if session else None
+                if session and one:
                     await room_events.apply(tx, [room_events.Told(session, one, patient=False)], service.lifetimes)
             applied.append(event.digest)
+            round.count(event, "applied" if one else "ignored")
         except Exception as problem:  # whatever it is, the event must not be lost
-            await _put_off(tx, event, problem)
+            round.count(event, await _put_off(tx, event, problem))
     await tx.inbox.applied(applied)
-    return full
+    return round
 
 
 async def _take(
@@ -160,17 +188,19 @@ async def _take(
     return [(event, free[room]) for event, room in zip(due, rooms, strict=True) if room in free], len(due) == most
 
 
-async def _put_off(tx: Transaction, event: Event, problem: Exception) -> None:
+async def _put_off(tx: Transaction, event: Event, problem: Exception) -> str:
+    """What became of it."""
     if isinstance(problem, Unreadable) or event.attempts >= GIVEN_UP:
-        await _give_up(tx, event, problem)
-    else:
-        logger.info("event put off type=%s id=%s: %r", event.type, event.id, problem)
-        await tx.inbox.put_off([event.digest], repr(problem)[:500], LONGEST_PAUSE)
+        return await _give_up(tx, event, problem)
+    logger.info("event put off type=%s id=%s: %r", event.type, event.id, problem)
+    await tx.inbox.put_off([event.digest], repr(problem)[:500], LONGEST_PAUSE)
+    return "put_off"
 
 
-async def _give_up(tx: Transaction, event: Event, problem: Exception) -> None:
+async def _give_up(tx: Transaction, event: Event, problem: Exception) -> str:
     logger.error("event given up type=%s id=%s: %r", event.type, event.id, problem)
     await tx.inbox.give_up(event.digest, repr(problem)[:500])
+    return "given_up"
 
 
 async def _locate(service: Service) -> bool:
@@ -184,9 +214,11 @@ async def _locate_one(service: Service, event: Event) -> None:
     try:
         room_name = await _room_of(service, event)
     except (ServiceError, Unreadable) as problem:
-        await service.store.run(_put_off, event, problem)
+        metrics.daily_event(wire.known(event.type), await service.store.run(_put_off, event, problem))
     else:
         await service.store.run(_belongs, event, room_name)
+        if room_name is None:
+            metrics.daily_event(wire.known(event.type), "ignored")
         service.news.set()
 
 

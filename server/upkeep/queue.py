@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from server import tracing
 from server.daily.gateway import upkeep
 from server.errors import ServiceError
 from server.usecases import rules
@@ -42,13 +43,20 @@ async def run(service: Service, works: Mapping[Line, Work]) -> None:
 
 async def _look(service: Service) -> None:
     """One for all lines: a process in which nothing is due costs next to nothing."""
+    working: bool | None = None
     while True:
         try:
             async with service.store.statement() as tx:
                 for line in await tx.queue.lines():
                     service.due[line].set()
         except StorageError as problem:
-            logger.warning("cannot see what is due: %s", problem)
+            if working is not False:
+                logger.warning("upkeep does not work here: it cannot see what is due: %s", problem)
+            working = False
+        else:
+            if not working:
+                logger.info("upkeep works here")
+            working = True
         await asyncio.sleep(INTERVAL)
 
 
@@ -92,7 +100,7 @@ async def _see_to(service: Service, line: Line, work: Work, item: Any, attempts:
     key = ("due", line.value, item.id)
     is_under_way = key in service.works
     try:
-        with upkeep():
+        with upkeep(), tracing.whole(f"upkeep {line.value}", {"upkeep.id": str(item.id), "upkeep.attempts": attempts}):
             pause = await service.works.finish(key, partial(work, service, item, attempts))
         if is_under_way:
             pause = timedelta()

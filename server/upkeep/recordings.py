@@ -4,6 +4,7 @@ have ended."""
 import logging
 from datetime import datetime, timedelta
 
+from server import metrics
 from server.daily.model import RecordingAtDaily
 from server.errors import FailedPrecondition
 from server.usecases import ending, recordings, rules
@@ -36,6 +37,7 @@ async def finish_start(service: Service, recording: Recording, attempts: int) ->
             outcome = "started"
         except FailedPrecondition as refusal:
             outcome = refusal.message
+    metrics.repaired("start")
     logger.info("done kind=%r room=%s attempts=%d outcome=%r", "start", session.room_name, attempts, outcome)
 
 
@@ -59,6 +61,7 @@ async def look_after(service: Service, recording: Recording, attempts: int) -> t
     if found is None and now - max(recording.created_at, recording.started_at or recording.created_at) < FORGOTTEN:
         return _pause(attempts)
     await service.store.run(_decide, recording, found)
+    metrics.repaired("recording")
     logger.info("done kind=%r room=%s attempts=%d", "recording", session.room_name, attempts)
     return None
 
@@ -92,6 +95,7 @@ async def _running(
         return None
     unstopped = recording.status != RecordingStatus.COMPLETED or now - since > STILL_RUNNING
     if unstopped and await _stop(service, session, recording):
+        metrics.repaired("recording to stop again")
         logger.warning("stopped kind=%r room=%s", "recording to stop again", session.room_name)
     await service.store.run(_complete, recording, session.end_requested_at or now)
     return _pause(attempts)

@@ -4,6 +4,7 @@ by which they end."""
 import logging
 from datetime import datetime, timedelta
 
+from server import metrics
 from server.daily.client import DailyRefused
 from server.upkeep import sessions as by_rule
 from server.usecases import rules, sessions
@@ -34,6 +35,7 @@ async def _tell_room(service: Service, session: Session, now: datetime, attempts
         if now < certain_at:
             return certain_at - now
     await service.store.run(_told, session, session.room_changed_at)
+    metrics.repaired("room")
     logger.info("done kind='room' room=%s attempts=%d", session.room_name, attempts)
     return None
 

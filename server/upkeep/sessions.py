@@ -4,6 +4,7 @@ that end by themselves."""
 import logging
 from datetime import datetime, timedelta
 
+from server import metrics
 from server.daily.model import Present
 from server.upkeep import attendance
 from server.usecases import ending, rules, sessions
@@ -23,11 +24,13 @@ SHORTEST_RECORDED = timedelta(seconds=10)
 
 async def end(service: Service, session: Session, attempts: int) -> None:
     await ending.end(service, session)
+    metrics.repaired("end")
     logger.info("done kind=%r room=%s attempts=%d", "end", session.room_name, attempts)
 
 
 async def close(service: Service, session: Session, attempts: int) -> None:
     await ending.close(service, session)
+    metrics.repaired("closing")
     logger.info("done kind=%r room=%s attempts=%d", "closing", session.room_name, attempts)
 
 
@@ -35,6 +38,7 @@ async def look_after(service: Service, session: Session, attempts: int) -> timed
     """A session whose end nobody asked for: whether it ends by itself, or when that is to be asked again."""
     if session.room_created_at is None:
         await sessions.take_back(service, session)
+        metrics.repaired("abandoned create")
         logger.info("done kind=%r room=%s attempts=%d", "abandoned create", session.room_name, attempts)
         return None
     now = rules.taken_at(session)
@@ -45,6 +49,7 @@ async def look_after(service: Service, session: Session, attempts: int) -> timed
     if isinstance(step, rules.Look):
         return None if step.at is None else max(step.at - now, timedelta())
     if await service.store.run(_request_end, session, step.as_of, service.lifetimes.closing):
+        metrics.repaired("rule")
         logger.info("done kind=%r room=%s reason=%r", "rule", session.room_name, step.reason)
     return None
 

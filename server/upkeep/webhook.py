@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from server import metrics
 from server.daily.client import DailyRefused
 from server.daily.events import EVENT_TYPES
 from server.daily.model import WebhookAtDaily
@@ -42,6 +43,7 @@ async def keep(webhook: Webhook, service: Service, chore: Chore, attempts: int) 
         level = logging.WARNING if others or attempts > 1 else logging.INFO
         logger.log(level, "Daily does not take our webhook: %s; others of the domain: %s", refusal.info, owners)
         return LOOK
+    metrics.repaired("webhook")
     logger.warning("put right kind='webhook' state=%s", "missing" if ours is None else ours.state)
     await service.store.run(_events_were_missing, chore)
     return LOOK

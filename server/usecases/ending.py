@@ -9,6 +9,7 @@ import logging
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from server import metrics
 from server.daily.client import DailyRefused, DailyUnreadable
 from server.daily.model import RecordingAtDaily
 from server.usecases import rules
@@ -144,6 +145,7 @@ async def _stop_strays(service: Service, session: Session, *, just_left: bool) -
     rows = await service.store.run(_with_strangers, session, listed)
     running = just_left or any(one.status == "in-progress" for one in listed)
     if running and await stop_recordings(service, session, rows):
+        metrics.repaired("recording after the end")
         logger.warning("stopped kind='recording after the end' room=%s", session.room_name)
 
 

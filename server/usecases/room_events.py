@@ -1,12 +1,14 @@
 """What Daily's events tell of a session's room, written down: in any order, and any number of times, the same events
 give the same rows."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from uuid import UUID
 
+from server import logs, metrics
 from server.daily import events as wire
 from server.daily.client import DEFAULT_INSTANCE
 from server.daily.events import (
@@ -44,9 +46,14 @@ async def receive(service: Service, secret: str | None, signature: str, timestam
     if wire.is_ping(body):
         return
     if not wire.is_signed(secret, signature, timestamp, body):
+        metrics.daily_event(wire.OTHER, "refused")
         raise Unauthenticated("The webhook's signature is not valid")
     envelope = wire.envelope(body)
+    logs.concerns(envelope.subject)
     await service.store.keep_event((sha256(body).digest(), envelope.id, envelope.type, envelope.subject, body))
+    metrics.daily_event(wire.known(envelope.type), "received")
+    if envelope.at is not None:
+        metrics.DAILY_EVENT_LAG.observe(max(0.0, time.time() - envelope.at.timestamp()))
     (service.news if envelope.subject else service.news_of_no_room).set()
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+from server import logs
 from server.caller import Caller
 from server.errors import ServiceError, Unavailable
 from server.usecases import ending, rules
@@ -17,6 +18,7 @@ from storage.store import Transaction
 async def create(service: Service, caller: Caller, new: NewSession, key: str | None) -> Session:
     while True:
         session, ours = await service.store.run(_claim, caller, new, key)
+        logs.concerns(session.room_name)
         if session.room_created_at is not None:
             return session
         if ours or ("create", session.id) in service.works:

@@ -11,9 +11,11 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from datetime import UTC, datetime
 from uuid import UUID
 
+from server import metrics
 from server.caller import Caller
 from server.errors import StreamEnded
 from server.usecases import rules
@@ -220,12 +222,14 @@ class Watching:
     def _channel(self, session_id: UUID) -> Iterator[Channel]:
         channel = self._channels.setdefault(session_id, Channel())
         channel.watchers += 1
+        metrics.WATCHERS.inc()
         if self._reader is None:
-            self._reader = asyncio.create_task(self._read())
+            self._reader = asyncio.create_task(self._read(), context=Context())  # it is no part of this call
         try:
             yield channel
         finally:
             channel.watchers -= 1
+            metrics.WATCHERS.dec()
             if not channel.watchers:
                 del self._channels[session_id]
 
