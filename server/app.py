@@ -10,10 +10,13 @@ from datetime import timedelta
 
 from server import upkeep
 from server.daily.client import RATES, Daily
+from server.receiver import Receiver
+from server.rpc import documents
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
 from server.rpc.serving import serving
-from server.settings import Settings
+from server.settings import Settings, signing_keys
+from server.upkeep.deliveries import AT_ONCE, Backend
 from server.upkeep.webhook import PATH, Webhook
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
@@ -28,7 +31,7 @@ look all the time, and find nothing."""
 @asynccontextmanager
 async def service(settings: Settings) -> AsyncIterator[Service]:
     """What calls and upkeep work with; in the end, what is under way is finished."""
-    store = Store(settings.database_url.get_secret_value(), RATES)
+    store = Store(settings.database_url.get_secret_value(), RATES, deliver=settings.events_url is not None)
     budgets = store.budgets
     daily = Daily(
         settings.daily_api_url,
@@ -51,16 +54,29 @@ async def serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with service(settings) as parts:
+    async with backend(settings) as told, service(settings) as parts:
         servicer = Servicer(parts, webhook_secret(settings), settings.daily_max_participants)
         async with serving(servicer, authenticator(settings), settings.grpc_address):
-            keeping = asyncio.create_task(upkeep.run(parts, webhook(settings)))
+            keeping = asyncio.create_task(upkeep.run(parts, webhook(settings), told))
             gc.freeze()  # what is there by now stays, and need not be looked at
             gc.set_threshold(GARBAGE)
             await stopping.wait()
             keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
+
+
+@asynccontextmanager
+async def backend(settings: Settings) -> AsyncIterator[Backend | None]:
+    """The product's, if it is to be told what happens."""
+    if settings.events_url is None or settings.events_secret is None:
+        yield None
+        return
+    receiver = Receiver(settings.events_url.get_secret_value(), signing_keys(settings.events_secret), AT_ONCE)
+    try:
+        yield Backend(receiver, documents.resource)
+    finally:
+        await receiver.close()
 
 
 def authenticator(settings: Settings) -> Authenticator:

@@ -92,7 +92,7 @@ class Events:
         this look is, to be the next one's `since`. The first one, since None, finds nothing. Raises
         StorageUnavailable."""
         rows = await self._run(COMMITTED, {"since": since, "watched": list(watched)})
-        return rows[0][0], [_event(*event) for _, *event in rows if event[0] is not None]
+        return rows[0][0], [event_of(*event) for _, *event in rows if event[0] is not None]
 
     async def forget(self, events: int) -> int:
         """Removes so many old events at the most, with their deliveries; returns how many. Raises
@@ -120,11 +120,11 @@ class Events:
                     inside=[_participant(id, one) for one in inside or []],
                 )
             if answer.missed is not None and event[0] is not None:
-                answer.missed.append(_event(id, *event))
+                answer.missed.append(event_of(id, *event))
         return answers
 
 
-def _event(session_id: UUID, revision: int, at: datetime, type: str, state: dict[str, Any]) -> SessionEvent:
+def event_of(session_id: UUID, revision: int, at: datetime, type: str, state: dict[str, Any]) -> SessionEvent:
     return SessionEvent(session_id, revision, at, type, _noun(session_id, type, state))
 
 

@@ -13,12 +13,19 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, and_, bindparam, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.model import Chore, Meeting, Moderation, Recording, Session
-from storage.tables import chores, daily_events, meetings, moderations, recordings, sessions
+from storage.model import Chore, Meeting, Moderation, Outbox, Recording, Session
+from storage.tables import chores, daily_events, meetings, moderations, outboxes, recordings, sessions
 
 CLOCK = func.clock_timestamp()
-TABLE_OF = {Session: sessions, Moderation: moderations, Recording: recordings, Meeting: meetings, Chore: chores}
-Item = Session | Moderation | Recording | Meeting | Chore
+TABLE_OF = {
+    Session: sessions,
+    Moderation: moderations,
+    Recording: recordings,
+    Meeting: meetings,
+    Outbox: outboxes,
+    Chore: chores,
+}
+Item = Session | Moderation | Recording | Meeting | Outbox | Chore
 
 
 class Line(Enum):
@@ -31,6 +38,7 @@ class Line(Enum):
     STARTS = "start"
     RECORDINGS = "recording"
     MEETINGS = "meeting"
+    OUTBOXES = "outbox"
     CHORES = "chore"
 
 
@@ -53,6 +61,7 @@ _LINES: dict[Line, tuple[type[Item], ColumnElement[bool]]] = {
     Line.STARTS: (Recording, recordings.c.recording_id.is_(None)),
     Line.RECORDINGS: (Recording, recordings.c.recording_id.is_not(None)),
     Line.MEETINGS: (Meeting, meetings.c.due_at.is_not(None)),
+    Line.OUTBOXES: (Outbox, outboxes.c.due_at.is_not(None)),
     Line.CHORES: (Chore, chores.c.due_at.is_not(None)),
 }
 

@@ -14,6 +14,7 @@ from storage.attendance import Attendance
 from storage.batching import Batcher
 from storage.budgets import Budgets, Rate
 from storage.chores import Chores
+from storage.deliveries import Deliveries
 from storage.errors import StorageConflict, translated
 from storage.events import Events
 from storage.hot import HotStatements
@@ -33,6 +34,7 @@ SETTINGS = (
     "SET timezone = 'UTC'; SET statement_timeout = '10s'; SET lock_timeout = '8s';"
     " SET idle_in_transaction_session_timeout = '15s'"
 )
+DELIVER = "; SET live_sessions.deliver = 'on'"
 # A host that has vanished is noticed within seconds, by connections that wait for it as by those that are kept.
 LIVENESS: dict[str, Any] = {
     "connect_timeout": 3,
@@ -70,6 +72,7 @@ class Transaction:
         self.meetings = Meetings(connection)
         self.inbox = Inbox(connection)
         self.chores = Chores(connection)
+        self.deliveries = Deliveries(connection)
         self.queue = Queue(connection)
         self._connection = connection
 
@@ -81,9 +84,11 @@ class Transaction:
 
 
 class Store:
-    def __init__(self, database_url: str, rates: Mapping[str, Rate]) -> None:
-        """`rates` are those of the classes of Daily's endpoints."""
+    def __init__(self, database_url: str, rates: Mapping[str, Rate], *, deliver: bool = False) -> None:
+        """`rates` are those of the classes of Daily's endpoints. What changes is also put into outboxes where it is to
+        be delivered."""
         self._database_url = database_url
+        self._settings = SETTINGS + DELIVER if deliver else SETTINGS
         self._engine = self._pool(POOL_SIZE)
         self._autocommit = self._pool(POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
@@ -143,7 +148,7 @@ class Store:
         connection = await _Connection.connect(self._database_url, autocommit=True, **LIVENESS)
         try:
             async with asyncio.timeout(LIVENESS["connect_timeout"]):
-                await connection.execute(SETTINGS)
+                await connection.execute(self._settings)
             await connection.set_autocommit(False)
         except BaseException:
             await connection.close()
