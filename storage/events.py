@@ -16,6 +16,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MISSED = 500
 """Events that one answer tells at the most of those that somebody has missed."""
 
+UNTOLD = ("instance_id", "s3_key", "started_at", "stopped_at", "settled_at", "in_doubt_until", "due_at")
+
 # Just what was not visible to the last look, which PostgreSQL says by its snapshot: transactions that began later, and
 # those that were under way. So each event is read once, in whatever order they are committed, and a transaction that
 # takes an hour makes no look read more. The upper bound keeps out rows that were restored from another cluster.
@@ -145,9 +147,8 @@ def _participant(session_id: UUID, state: dict[str, Any]) -> Participant:
 
 def _recording(session_id: UUID, state: dict[str, Any]) -> Recording:
     """As callers see it: nothing is told of what it is to upkeep, nor of where its file lies."""
-    untold = ("instance_id", "s3_key", "started_at", "stopped_at", "settled_at", "in_doubt_until", "due_at")
-    known: dict[str, Any] = {"session_id": session_id, "status": RecordingStatus(state["status"])}
-    return Recording(**dict.fromkeys(untold) | _typed(state) | known)
+    untold: dict[str, Any] = dict.fromkeys(UNTOLD)
+    return Recording(**untold | _typed(state) | {"session_id": session_id, "status": RecordingStatus(state["status"])})
 
 
 def _typed(state: dict[str, Any]) -> dict[str, Any]:
