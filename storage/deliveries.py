@@ -10,7 +10,7 @@ from sqlalchemy import Interval, Text, Uuid, bindparam, func, select, text, tupl
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.events import event_of
+from storage.events import session_event
 from storage.model import Delivery, DeliveryRow, Sent
 from storage.queue import CLOCK
 from storage.tables import deliveries, session_events, sessions
@@ -26,9 +26,9 @@ WITH due AS (
     FROM due WHERE deliveries.id = due.id
     RETURNING deliveries.id, session_id, revision, attempts, due_at
 )
-SELECT taken.id, room_name, attempts, taken.due_at, session_id, revision, at, type, state
+SELECT taken.id, room_name, taken.attempts, taken.due_at, session_id, taken.revision, at, type, state
 FROM taken JOIN session_events USING (session_id, revision) JOIN sessions ON sessions.id = session_id
-ORDER BY revision
+ORDER BY taken.revision
 """).bindparams(bindparam("lease", type_=Interval))
 
 NOTE = text("""
@@ -85,7 +85,7 @@ class Deliveries:
         """What is due of the session, longest first: ours until the lease ends."""
         rows = await self._connection.execute(TAKE, {"session_id": session_id, "items": items, "lease": lease})
         return [
-            Delivery(id, event_of(*event), room_name, attempts, due_at)
+            Delivery(id, session_event(*event), room_name, attempts, due_at)
             for id, room_name, attempts, due_at, *event in rows
         ]
 
