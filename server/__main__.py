@@ -9,6 +9,7 @@ python -m server deliveries [--failed]  the newest webhooks to LIVE_SESSIONS_EVE
 """
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Coroutine
@@ -62,13 +63,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("an offset is missing")
-    return time
-
-
-_time.__name__ = "time such as 2026-12-26T15:00:00Z"  # which argparse shows
+    with contextlib.suppress(ValueError):
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time
+    raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2026-12-26T15:00:00Z")
 
 
 def _migrate(settings: Settings, *, only_check: bool) -> None:

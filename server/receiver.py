@@ -109,7 +109,6 @@ def _pause(retry_after: str) -> timedelta | None:
 def is_url(text: str) -> bool:
     """Whether messages can be sent there."""
     try:
-        url = httpx.URL(text)
+        return bool(httpx.URL(text).host)
     except httpx.InvalidURL:
         return False
-    return url.scheme in ("http", "https") and bool(url.host) and url.port != 0

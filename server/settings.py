@@ -74,6 +74,7 @@ def _base64_secret(secret: SecretStr) -> SecretStr:
 
 
 def _events_url(url: SecretStr) -> SecretStr:
+    _http_url(url.get_secret_value())
     if not is_url(url.get_secret_value()):
         raise ValueError("must be an http:// or https:// URL")
     return url

@@ -71,6 +71,7 @@ ROWS = (
         deliveries.c.delivered_at,
         deliveries.c.error,
     )
+    .select_from(deliveries)
     .join(session_events)
     .join(sessions, sessions.c.id == deliveries.c.session_id)
     .order_by(deliveries.c.created_at.desc(), deliveries.c.id.desc())

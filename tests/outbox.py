@@ -44,8 +44,9 @@ class Outbox:
     def change(self, room: str, times: int) -> None:
         """Of which as many `session.updated` are to be told."""
         self.database.execute(
-            f"DO $$ BEGIN FOR number IN 1..{times} LOOP"
-            f" UPDATE sessions SET course_id = 'course ' || number WHERE room_name = '{room}'; END LOOP; END $$"
+            "SELECT tell(array_fill(id, of), array_fill('session.updated'::text, of), array_fill(state, of))"
+            " FROM (SELECT id, session_state(sessions) AS state, ARRAY[%s] AS of FROM sessions WHERE room_name = %s)",
+            [times, room],
         )
 
     def rows(self, room: str) -> list[dict[str, Any]]:

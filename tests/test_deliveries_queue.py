@@ -112,7 +112,7 @@ def test_a_defect_of_one_message_keeps_no_other_waiting(own: Outbox) -> None:
     with own.database.transaction():
         odd = own.session()
         own.database.execute(
-            "UPDATE session_events SET state = state || '{\"status\": \"odd\"}' FROM sessions"
+            'UPDATE session_events SET state = state || \'{"status": "odd"}\' FROM sessions'
             " WHERE sessions.id = session_id AND room_name = %s",
             [odd],
         )
@@ -194,9 +194,7 @@ def test_a_server_that_dies_before_it_noted_the_answer_has_it_sent_again_under_t
     assert own.row(room)["attempts"] == 2
 
 
-def test_a_server_that_is_stopped_finishes_what_it_has_under_way(
-    own: Outbox, product: Backend, tmp_path: Path
-) -> None:
+def test_a_server_that_is_stopped_finishes_what_it_has_under_way(own: Outbox, product: Backend, tmp_path: Path) -> None:
     room = own.session()
     product.answer = lambda _: its.after(2, status(200))
     with serving(own.settings(product), tmp_path / "server.log") as server:
