@@ -39,7 +39,7 @@ ORDER BY session_id, revision
 
 # All of one moment. The events are told where none of them has been forgotten, else what there is.
 PRESENT = """
-WITH found AS (
+WITH found AS MATERIALIZED (
     SELECT number, after_revision, sessions, CASE WHEN after_revision > 0 THEN (
         SELECT count(*) FROM session_events WHERE session_id = id AND session_events.revision > after_revision
     ) = revision - after_revision ELSE false END AS kept, everything
