@@ -46,7 +46,7 @@ BEGIN
         SELECT session_id, revision FROM written WHERE deliver AND type <> 'session.closed'
         RETURNING session_id
     )
-    INSERT INTO outboxes (id, due_at) SELECT DISTINCT session_id, clock_timestamp() FROM delivered
+    INSERT INTO outboxes (id, due_at) SELECT session_id, clock_timestamp() FROM delivered GROUP BY session_id
     ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at
     WHERE outboxes.due_at IS NULL OR outboxes.due_at > excluded.due_at;
 END $$
