@@ -1,10 +1,13 @@
 """What the product's back end is told of a class, as receivers read it: the same that REST answers."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -172,6 +175,28 @@ def test_a_class_is_told_from_its_beginning_to_its_end_with_each_revision_once(
         message.verified()
         assert b"http" not in message.body
         assert b"s3" not in message.body
+
+
+async def test_the_receiver_in_the_docs_takes_what_is_signed_and_keeps_the_latest(
+    rest: Rest, product: Backend, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = rest.create(ME)
+    created = told(product, session["roomName"], "session.created")
+    updated = rest.call("PATCH", f"/sessions/{session['roomName']}", ME, json={"courseId": "other"}).json()
+    later = told(product, session["roomName"], "session.updated")
+
+    monkeypatch.setenv("LIVE_SESSIONS_EVENTS_SECRET", SECRET)
+    [code] = re.findall(r"```python\n(.*?)```", (repository / "docs/webhooks.md").read_text(), re.DOTALL)
+    receiver: dict[str, Any] = {}
+    exec(code, receiver)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(receiver["app"]), base_url="http://school") as client:
+
+        async def post(body: bytes, message: Message) -> int:
+            return (await client.post("/hooks", content=body, headers=dict(message.headers))).status_code
+
+        assert [await post(message.body, message) for message in (later, created, later)] == [204, 204, 204]
+        assert await post(later.body + b" ", later) == 401
+    assert receiver["latest"] == {session["_id"]: (2, updated)}
 
 
 def test_without_a_url_nothing_is_kept_for_delivery(stack: Stack) -> None:

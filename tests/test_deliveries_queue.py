@@ -145,8 +145,9 @@ def test_a_session_whose_messages_are_not_answered_holds_up_none_of_another(own:
     own.change(slow, 100)
     eventually(lambda: product.at_once > 0)
     rooms = [own.session() for _ in range(20)]
-    eventually(lambda: all(own.row(room)["done"] for room in rooms), seconds=5)
+    eventually(lambda: all(own.row(room)["done"] for room in rooms))
     assert product.at_once <= 4
+    assert len(product.of(slow)) <= 8
 
 
 @pytest.mark.usefixtures("server")
