@@ -1,13 +1,11 @@
 """Whatever is changed, and in whatever order: told is just what callers see otherwise than before, once."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -16,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.stack import Stack
-from storage import migrations
 from storage.events import UNTOLD, session_event
 from storage.model import (
     Connection,
@@ -29,6 +26,7 @@ from storage.model import (
     SessionRow,
 )
 from storage.store import Store, Transaction
+from tests.databases import migrated
 
 BEGAN = datetime(2026, 1, 5, 9, tzinfo=UTC)
 LATER = timedelta(minutes=10)
@@ -231,14 +229,10 @@ class Undone(Exception):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(stack: Stack) -> AsyncIterator[World]:
-    async with await psycopg.AsyncConnection.connect(stack.database_url, autocommit=True) as connection:
-        await connection.execute("CREATE DATABASE any_change")
-    url = urlsplit(stack.database_url)._replace(path="/any_change").geturl()
-    await asyncio.to_thread(migrations.upgrade, url)
-    store = Store(url, {})
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+    async with migrated(stack) as url, await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+        store = Store(url, {})
         yield World(store, database)
-    await store.close()
+        await store.close()
 
 
 def is_told(noun: Noun) -> bool:
