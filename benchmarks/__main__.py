@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import events, report, upkeep
+from benchmarks import events, report, upkeep, watching
 from benchmarks.cases import Callers, Case, Runner, callers, cases, joins, once
 from benchmarks.data import STUDENTS
 from benchmarks.events import Events
@@ -51,14 +51,15 @@ def main() -> int:
 
 
 def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Upkeep last, on a stage of its own."""
+    """Upkeep and watching last, on stages of their own."""
     result: dict[str, Any] = {"memory": {}, "start": {}, "cases": [], "targets": []}
-    if not arguments.only or any(not each.startswith("upkeep") for each in arguments.only):
+    if not arguments.only or any(not each.startswith(("upkeep", "watch")) for each in arguments.only):
         with Stage(DIRECTORY, arguments.rows, arguments.small_rows) as stage:
             result = uvloop.run(_Bench(stage, arguments).run())
-    if _wanted("upkeep", arguments.only):
-        found = upkeep.measure(DIRECTORY, min(arguments.rounds, UPKEEP_ROUNDS))
-        result |= {"upkeep": found["upkeep"], "targets": result["targets"] + found["targets"]}
+    for name, measure in (("upkeep", upkeep.measure), ("watch", watching.measure)):
+        if _wanted(name, arguments.only):
+            found = measure(DIRECTORY, min(arguments.rounds, UPKEEP_ROUNDS))
+            result |= found | {"targets": result["targets"] + found["targets"]}
     return result
 
 

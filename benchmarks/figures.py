@@ -123,7 +123,7 @@ LIMITS: list[tuple[str, int, str, Value, str, str, float, bool]] = [
     ("list-1000-rest", 256, "server CPU", server_cpu, "ours", "peer", 0.3, False),
     ("get-rest", 256, "CPU with Envoy", own_cpu, "ours", "express", 1.3, False),
     ("token-rest", 256, "CPU with Envoy", own_cpu, "ours", "express", 0.5, False),
-    ("list-1000-rest", 16, "CPU with Envoy", own_cpu, "ours", "express", 1.2, False),
+    ("list-1000-rest", 256, "CPU with Envoy", own_cpu, "ours", "express", 1.2, False),
     *(
         (case, in_flight, what, value, "ours", "ours, small", 1.15, False)
         for case, busy in (("growth-get", 64), ("growth-list-10", 64), ("growth-list-1000", 16))
@@ -132,10 +132,8 @@ LIMITS: list[tuple[str, int, str, Value, str, str, float, bool]] = [
             (busy, "CPU with PostgreSQL", whole_cpu),
         )
     ),
-    *(
-        ("get-beside-events", 64, "p99", p99, f"ours, {events:,} events/s beside", "ours", 1.3, False)
-        for events in (500, 2000)
-    ),
+    # More events than the joins of 10,000 within 30 s.
+    ("get-beside-events", 64, "p99", p99, "ours, 500 events/s beside", "ours", 1.3, False),
 ]
 
 

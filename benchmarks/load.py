@@ -175,14 +175,14 @@ class _Grpc(_Connection):
         self._messages: set[int] = set()
         self._buffer = b""
         self._received = 0
-        first = _literal(0x44, method) + _literal(0x41, authority) + b"\x40" + _string("te") + _string("trailers")
-        self._header_block = b"\x83\x86" + first + _literal(0x5F, "application/grpc") + _literal(0x7A, "bench")
+        first = literal(0x44, method) + literal(0x41, authority) + b"\x40" + string("te") + string("trailers")
+        self._header_block = b"\x83\x86" + first + literal(0x5F, "application/grpc") + literal(0x7A, "bench")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         settings = b"\x00\x04" + WINDOW.to_bytes(4, "big")
         widened = (WINDOW - 65535).to_bytes(4, "big")
-        self._transport.write(PREFACE + _frame(SETTINGS, 0, 0, settings) + _frame(WINDOW_UPDATE, 0, 0, widened))
+        self._transport.write(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, widened))
 
     def start(self) -> None:
         calls = [self._call() for _ in range(self.slots)]
@@ -196,12 +196,12 @@ class _Grpc(_Connection):
             return b""
         stream = self._stream
         self._stream += 2
-        headers = _frame(HEADERS, END_HEADERS, stream, self._header_block + self._headers(message))
+        headers = frame(HEADERS, END_HEADERS, stream, self._header_block + self._headers(message))
         # The first call has put its headers into the connection's table; the others point there.
         self._header_block = b"\x83\x86\xc2\xc1\xc0\xbf\xbe"
         self._open[stream] = time.perf_counter()
         body = b"\x00" + len(message).to_bytes(4, "big") + message
-        return headers + _frame(DATA, END_STREAM, stream, body)
+        return headers + frame(DATA, END_STREAM, stream, body)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
@@ -222,11 +222,11 @@ class _Grpc(_Connection):
             elif kind == GOAWAY:
                 self._load.broke(f"GOAWAY {buffer[at + 17 : end]!r}")
             elif kind in (SETTINGS, PING) and not flags & ACK:
-                out.append(_frame(kind, ACK, 0, buffer[at + 9 : end] if kind == PING else b""))
+                out.append(frame(kind, ACK, 0, buffer[at + 9 : end] if kind == PING else b""))
             at = end
         self._buffer = buffer[at:]
         if self._received > WINDOW // 2:
-            out.append(_frame(WINDOW_UPDATE, 0, 0, self._received.to_bytes(4, "big")))
+            out.append(frame(WINDOW_UPDATE, 0, 0, self._received.to_bytes(4, "big")))
             self._received = 0
         if out:
             self._transport.write(b"".join(out))
@@ -256,17 +256,17 @@ def grpc(target: str, method: str, in_flight: int, headers: Headers = lambda _: 
 
 def header(name: str, value: str) -> bytes:
     """HPACK: one that is another with every request."""
-    return b"\x00" + _string(name) + _string(value)
+    return b"\x00" + string(name) + string(value)
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
-def _string(text: str) -> bytes:
+def string(text: str) -> bytes:
     return bytes((len(text),)) + text.encode()
 
 
-def _literal(name: int, value: str) -> bytes:
+def literal(name: int, value: str) -> bytes:
     """HPACK: a header that the connection's table shall remember, its name out of the static table."""
-    return bytes((name,)) + _string(value)
+    return bytes((name,)) + string(value)

@@ -34,6 +34,7 @@ def text(result: dict[str, Any]) -> str:
     parts = [head, _targets(result["targets"])]
     parts += [_cases(result["cases"]), _rest(result)] if result["cases"] else []
     parts += [_upkeep(result["upkeep"])] if "upkeep" in result else []
+    parts += [_watch(result["watch"])] if "watch" in result else []
     return "\n\n".join(parts)
 
 
@@ -65,6 +66,10 @@ def _upkeep(costs: list[dict[str, Any]]) -> str:
     head = ["upkeep of live classes", "requests to Daily a minute", "refused", "server CPU ms/s", "PostgreSQL CPU ms/s"]
     what = ("requests", "refused", "server", "postgres")
     return _table(head, [[cost["classes"], *(_figure(cost[name]) for name in what)] for cost in costs])
+
+
+def _watch(found: dict[str, Any]) -> str:
+    return _table(["5,000 watchers", "is: median (spread)"], [[what, _figure(value)] for what, value in found.items()])
 
 
 def _rest(result: dict[str, Any]) -> str:

@@ -124,9 +124,9 @@ class Stage:
         return peer(self._workspace, name, port, self.stack.environment | (changes or {}))
 
 
-def bare(workspace: Workspace, target: str, settings: Mapping[str, str] = LISTENER) -> Process:
+def bare(workspace: Workspace, target: str, settings: Mapping[str, str] = LISTENER, changes: int = 0) -> Process:
     port = int(target.rpartition(":")[2])
-    command = [sys.executable, "-m", "benchmarks.bare", target]
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks.bare", target, str(changes)]
     return Process("bare", command, workspace, settings, lambda: _listens(port))
 
 

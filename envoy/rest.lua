@@ -22,7 +22,9 @@ local ERRORS = {
 local SESSION_NOT_FOUND = {"500", "%s"}  -- GET /sessions/{session_name} answers a bare string, as documented
 
 -- The transcoder refuses parameters of unknown names only, and would let `?session_name=` replace the name in the path.
-local QUERY_PARAMETERS = {page_size = true, pageSize = true, page_token = true, pageToken = true, status = true}
+local QUERY_PARAMETERS = {
+  page_size = true, pageSize = true, page_token = true, pageToken = true, status = true, after_revision = true, afterRevision = true,
+}
 local STATUSES = {scheduled = true, live = true, ended = true}
 
 -- What the servers read, or HTTP itself needs. Nothing else reaches them, whatever its name and bytes.
@@ -159,13 +161,26 @@ local function pass_known(handle, route)
   if not message then body:setBytes(request) end
 end
 
+-- EventSource comes back with the id of the last event that it saw. HEAD cannot wait for the end of a stream: it asks for
+-- the session instead.
+local function ask_for_events(headers, metadata, path, last_event_id)
+  if headers:get(":method") == "HEAD" then
+    headers:replace(":path", (path:gsub("/events/?$", "")))
+    metadata:set(METADATA, "events", true)
+  elseif (last_event_id or ""):find("^%d+$") then
+    headers:replace(":path", path .. "?after_revision=" .. last_event_id)
+  end
+end
+
 function envoy_on_request(handle)
   local route = handle:streamInfo():routeName()  -- of the path that the caller sent
   if route == "" then return end
   local headers = handle:headers()
+  local last_event_id = headers:get("last-event-id")
   keep_known(headers)
   local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")  -- CONNECT has none
   local metadata = handle:streamInfo():dynamicMetadata()
+  if route == "events" then ask_for_events(headers, metadata, path, last_event_id) end
   if headers:get(":method") == "HEAD" then
     headers:replace(":method", "GET")
     metadata:set(METADATA, "head", true)
@@ -193,33 +208,39 @@ function envoy_on_request(handle)
   if body then body:setBytes("") end  -- nobody reads it
 end
 
--- Times with three digits, and null where a session has not ended. It looks for plain text only, which is compiled:
--- patterns would cost a list of a thousand sessions 4 ms.
-local function complete(json)
-  local parts, from = {}, 1
-  local key, time = json:find('At":"', 1, true)
+local QUOTE, POINT, STARTS = ('".t'):byte(1, 3)  -- of all names that end in At, only that of startsAt has its t there
+local TAIL = 4096  -- more than a page's token has characters
+
+-- Times with three digits, and null where a session has not ended; of `json` the part from `from` to `to`. It looks for
+-- plain text and single bytes, which make no strings: with patterns, a list of a thousand sessions would cost 4 ms.
+local function complete(json, from, to)
+  local find, byte, sub, parts = string.find, string.byte, string.sub, {}
+  local key, time = find(json, 'At":"', from, true)
   while key do
-    local rest = time + #"YYYY-MM-DDThh:mm:ss" + 1  -- "Z", or a fraction and "Z"
-    local quote = json:find('"', rest, true)
-    if quote ~= rest + #".123Z" then
-      local fraction = (json:sub(rest + 1, quote - 2) .. "000"):sub(1, 3)
-      parts[#parts + 1] = json:sub(from, rest - 1) .. "." .. fraction
+    local point = time + #"YYYY-MM-DDThh:mm:ss" + 1  -- or the "Z", if there is no fraction
+    local quote = point + #".123Z"
+    if byte(json, quote) ~= QUOTE or byte(json, point) ~= POINT then
+      quote = find(json, '"', point, true)
+      parts[#parts + 1] = sub(json, from, point - 1)
+      parts[#parts + 1] = "." .. sub(sub(json, point + 1, quote - 2) .. "000", 1, 3)
       from = quote - 1
     end
-    if json:sub(quote, quote + 12) == '","createdBy"' and json:sub(key - 7, key) == '"startsA' then
-      parts[#parts + 1] = json:sub(from, quote) .. ',"endsAt":null'
+    if byte(json, key - 2) == STARTS and find(json, '^,"createdBy"', quote + 1) then
+      parts[#parts + 1] = sub(json, from, quote)
+      parts[#parts + 1] = ',"endsAt":null'
       from = quote + 1
     end
-    key, time = json:find('At":"', quote, true)
+    key, time = find(json, 'At":"', quote, true)
   end
-  parts[#parts + 1] = json:sub(from)
+  parts[#parts + 1] = sub(json, from, to)
   return table.concat(parts)
 end
 
-local function answer_error(handle, headers, json)
+local function answer_error(handle, headers, json, request)
   local code, message = json:match('^{"code":(%d+),"message":(".-"),"details":%[')
   code, message = tonumber(code or 2), message or '""'
-  local error = code == 5 and handle:streamInfo():routeName() == "GetLiveSession" and SESSION_NOT_FOUND or ERRORS[code]
+  local bare = handle:streamInfo():routeName() == "GetLiveSession" and not (request and request.events)
+  local error = code == 5 and bare and SESSION_NOT_FOUND or ERRORS[code]
   local status, shape = unpack(error or ERRORS[2])
   headers:replace(":status", status)
   headers:replace("content-type", "application/json")
@@ -243,33 +264,64 @@ local function answer_own(headers, json, status)
   return (message:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
--- A file as it is. Of a list the array alone; the next page has the request's own path and size, and a token of URL-safe characters.
+-- A file as it is. Of a list the array alone; the next page has the request's own path and size, and a token of URL-safe
+-- characters.
 local function answer(handle, headers, json, request)
   if request and request.file then
     headers:add("content-disposition", ('attachment; filename="%s"'):format(request.file))
     return json
   end
-  local list, token = json:match('^{"%a+":(%[.*%]),"nextPageToken":"([%w_-]*)"}$')
+  if handle:streamInfo():routeName() == "CreateLiveSession" then headers:replace(":status", "201") end
+  local first = json:match('^{"%a+":()%[')
+  if not first then return complete(json, 1, #json) end
+  local last, token = json:match('()%],"nextPageToken":"([%w_-]*)"}$', -TAIL)
   if request and token and token ~= "" then
     local link = '<%spage_size=%s&page_token=%s>; rel="next"'
     headers:add("link", link:format(request.path, request.page_size, token))
   end
-  if handle:streamInfo():routeName() == "CreateLiveSession" then headers:replace(":status", "201") end
-  return complete(list or json:match('^{"%a+":(%[.*%])}$') or json)
+  return complete(json, first, last or #json - 1)
+end
+
+local function event(revision, at)
+  local second, fraction = at:match("^([^.]+)%.?(%d*)Z$")
+  local id = revision ~= "0" and "id: " .. revision .. "\n" or ""
+  return ('%sdata: {"revision":%s,"at":"%s.%sZ"'):format(id, revision, second, (fraction .. "000"):sub(1, 3))
+end
+
+-- As they come: each chunk holds whole events. Where there is none and will be none, 204 tells EventSource to stop.
+local function pass_events(handle, headers)
+  headers:replace("cache-control", "no-store")
+  if headers:get("grpc-status") == "0" then
+    headers:remove("content-type")
+    headers:remove("content-length")
+    return headers:replace(":status", "204")
+  end
+  for chunk in handle:bodyChunks() do
+    if chunk:length() > 0 then
+      local events = complete(chunk:getBytes(0, chunk:length()))
+      chunk:setBytes((events:gsub('data: {"revision":(%d+),"at":"([^"]+)"', event)))
+    end
+  end
 end
 
 function envoy_on_response(handle)
   local request = handle:streamInfo():dynamicMetadata():get(METADATA)
+  local headers = handle:headers()
+  if headers:get("content-type") == "text/event-stream" then return pass_events(handle, headers) end
   local body = handle:body(true)
   local json = body:getBytes(0, body:length())
-  local headers = handle:headers()  -- those from before body() are dead
+  headers = handle:headers()  -- those from before body() are dead
   local own = headers:get("x-status")
   local rewritten = own and answer_own(headers, json, own)
     or headers:get(":status") == "200" and answer(handle, headers, json, request)
-    or answer_error(handle, headers, json)
+    or answer_error(handle, headers, json, request)
   if request and request.head then
     body:setBytes("")
     headers:replace("content-length", tostring(#rewritten))
+    if request.events and headers:get(":status") == "200" then
+      headers:replace("content-type", "text/event-stream")
+      headers:remove("content-length")
+    end
   elseif rewritten ~= json then
     body:setBytes(rewritten)
   end

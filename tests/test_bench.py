@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from benchmarks import bare as bare_server
-from benchmarks import cases, events, upkeep
+from benchmarks import cases, events, upkeep, watching
 from benchmarks.events import Events
 from benchmarks.figures import Slice, Slices, Target, targets
 from benchmarks.load import Load, http1
@@ -230,13 +230,13 @@ def test_events_have_targets_of_their_own(rps: float, p99: float, *, holds: bool
     assert found["crowd: s until 10,000 joins of one class are told"] == (30.0 if holds else 30.1, holds)
 
 
-def test_calls_beside_events_are_compared_with_calls_alone() -> None:
-    beside = {f"ours, {events:,} events/s beside": ratio for events, ratio in ((500, 1.25), (2000, 1.5))}
-    slices: Slices = {("get-beside-events", 64, who): measured(1000, 10 * ratio) for who, ratio in beside.items()}
+@pytest.mark.parametrize(("ratio", "holds"), [(1.25, True), (1.5, False)])
+def test_calls_beside_events_are_compared_with_calls_alone(ratio: float, *, holds: bool) -> None:
+    beside = "ours, 500 events/s beside"
+    slices: Slices = {("get-beside-events", 64, beside): measured(1000, 10 * ratio)}
     slices["get-beside-events", 64, "ours"] = measured(1000, 10)
     found = verdicts(targets(slices, None, []))
-    for (who, ratio), holds in zip(beside.items(), (True, False), strict=True):
-        assert found[f"get-beside-events, 64 in flight: p99, {who} / ours"] == (ratio, holds)
+    assert found[f"get-beside-events, 64 in flight: p99, {beside} / ours"] == (ratio, holds)
 
 
 @pytest.mark.parametrize(("large", "seconds", "holds"), [(1.2, 20.0, True), (1.21, 20.1, False)])
@@ -245,3 +245,14 @@ def test_upkeeps_costs_are_compared_at_the_same_time(large: float, seconds: floa
     found = upkeep.targets(pairs, [seconds], [seconds])
     assert [target.holds for target in found] == [holds] * 4
     assert [round(target.figure.median, 6) for target in found] == [large, large, seconds, seconds]
+
+
+@pytest.mark.parametrize(("worse", "holds"), [(1.0, True), (1.01, False)])
+def test_watchers_are_compared_with_bare_streams_and_with_reads_alone(worse: float, *, holds: bool) -> None:
+    found = watching.Found(told=0.5, memory=40, cpu=15, bare_cpu=10, get=0.01, get_beside=0.015, back=10)
+    at_most = {"told": 0.5, "memory": 40.0, "cpu": 15.0, "get_beside": 0.015, "back": 10.0}
+    for name, value in at_most.items():
+        setattr(found, name, value * worse)
+    found.deaf_told, found.deaf_memory, found.fickle_memory = 0, 1024, 1024
+    judged = [target.holds for target in watching.targets([found])]
+    assert judged == [holds] * 5 + [True] * 3

@@ -1,4 +1,4 @@
-"""`python -m server deliveries`: what was and will be sent, and sending it again. No server runs beside it."""
+"""`live-sessions deliveries`: what was and will be sent, and sending it again. No server runs beside it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -150,7 +150,7 @@ NO_TIME = "is no time such as 2026-12-26T15:00:00Z"
 def test_what_is_no_id_or_no_time_is_said(own: Outbox, arguments: list[str], problem: str) -> None:
     told = run("deliveries", *arguments, settings=own.stack.environment)
     assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.splitlines()[-1] == f"python -m server deliveries: error: {problem}"
+    assert told.stderr.splitlines()[-1] == f"live-sessions deliveries: error: {problem}"
 
 
 # Counted, and forgotten

@@ -44,7 +44,7 @@ class LiveSession(_message.Message):
     max_participants: int
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., course_id: _Optional[str] = ..., room_name: _Optional[str] = ..., status: _Optional[_Union[LiveSession.Status, str]] = ..., starts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ends_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., recording_enabled: _Optional[bool] = ..., max_participants: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., course_id: _Optional[str] = ..., room_name: _Optional[str] = ..., status: _Optional[_Union[LiveSession.Status, str]] = ..., starts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ends_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., recording_enabled: bool = ..., max_participants: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SessionParticipant(_message.Message):
     __slots__ = ("id", "user_id", "session_id", "role", "joined_at", "left_at", "was_kicked", "mic_allowed", "camera_allowed", "created_at", "updated_at")
@@ -78,7 +78,7 @@ class SessionParticipant(_message.Message):
     camera_allowed: bool
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., role: _Optional[_Union[SessionParticipant.Role, str]] = ..., joined_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., left_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., was_kicked: _Optional[bool] = ..., mic_allowed: _Optional[bool] = ..., camera_allowed: _Optional[bool] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., role: _Optional[_Union[SessionParticipant.Role, str]] = ..., joined_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., left_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., was_kicked: bool = ..., mic_allowed: bool = ..., camera_allowed: bool = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Attendance(_message.Message):
     __slots__ = ("user_id", "name", "role", "joined_at", "left_at", "duration", "share", "stays")
@@ -138,3 +138,22 @@ class Recording(_message.Message):
     updated_at: _timestamp_pb2.Timestamp
     failure_reason: str
     def __init__(self, id: _Optional[str] = ..., session_id: _Optional[str] = ..., recording_id: _Optional[str] = ..., s3_key: _Optional[str] = ..., duration: _Optional[int] = ..., status: _Optional[_Union[Recording.Status, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure_reason: _Optional[str] = ...) -> None: ...
+
+class LiveSessionEvent(_message.Message):
+    __slots__ = ("revision", "at", "session", "participant", "recording", "heartbeat")
+    class Heartbeat(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
+    RECORDING_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    at: _timestamp_pb2.Timestamp
+    session: LiveSession
+    participant: SessionParticipant
+    recording: Recording
+    heartbeat: LiveSessionEvent.Heartbeat
+    def __init__(self, revision: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session: _Optional[_Union[LiveSession, _Mapping]] = ..., participant: _Optional[_Union[SessionParticipant, _Mapping]] = ..., recording: _Optional[_Union[Recording, _Mapping]] = ..., heartbeat: _Optional[_Union[LiveSessionEvent.Heartbeat, _Mapping]] = ...) -> None: ...

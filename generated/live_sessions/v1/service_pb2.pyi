@@ -22,7 +22,7 @@ class CreateLiveSessionRequest(_message.Message):
     starts_at: _timestamp_pb2.Timestamp
     recording_enabled: bool
     max_participants: int
-    def __init__(self, course_id: _Optional[str] = ..., starts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recording_enabled: _Optional[bool] = ..., max_participants: _Optional[int] = ...) -> None: ...
+    def __init__(self, course_id: _Optional[str] = ..., starts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recording_enabled: bool = ..., max_participants: _Optional[int] = ...) -> None: ...
 
 class GetLiveSessionRequest(_message.Message):
     __slots__ = ("session_name",)
@@ -48,7 +48,7 @@ class UpdateLiveSessionRequest(_message.Message):
     starts_at: _timestamp_pb2.Timestamp
     recording_enabled: bool
     max_participants: int
-    def __init__(self, session_name: _Optional[str] = ..., course_id: _Optional[str] = ..., starts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recording_enabled: _Optional[bool] = ..., max_participants: _Optional[int] = ...) -> None: ...
+    def __init__(self, session_name: _Optional[str] = ..., course_id: _Optional[str] = ..., starts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recording_enabled: bool = ..., max_participants: _Optional[int] = ...) -> None: ...
 
 class StartSessionRecordingRequest(_message.Message):
     __slots__ = ("session_name",)
@@ -203,7 +203,7 @@ class UpdateSessionParticipantRequest(_message.Message):
     user_id: str
     mic_allowed: bool
     camera_allowed: bool
-    def __init__(self, session_name: _Optional[str] = ..., user_id: _Optional[str] = ..., mic_allowed: _Optional[bool] = ..., camera_allowed: _Optional[bool] = ...) -> None: ...
+    def __init__(self, session_name: _Optional[str] = ..., user_id: _Optional[str] = ..., mic_allowed: bool = ..., camera_allowed: bool = ...) -> None: ...
 
 class MuteSessionParticipantsRequest(_message.Message):
     __slots__ = ("session_name",)
@@ -256,6 +256,14 @@ class ExportSessionAttendanceRequest(_message.Message):
     SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
     session_name: str
     def __init__(self, session_name: _Optional[str] = ...) -> None: ...
+
+class WatchLiveSessionRequest(_message.Message):
+    __slots__ = ("session_name", "after_revision")
+    SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_REVISION_FIELD_NUMBER: _ClassVar[int]
+    session_name: str
+    after_revision: int
+    def __init__(self, session_name: _Optional[str] = ..., after_revision: _Optional[int] = ...) -> None: ...
 
 class ReceiveDailyWebhookRequest(_message.Message):
     __slots__ = ("body",)
