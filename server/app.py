@@ -14,11 +14,13 @@ from importlib.metadata import version
 from server import metrics, tracing, upkeep
 from server.daily.client import RATES, Daily
 from server.readiness import Readiness
-from server.rpc import convert
+from server.receiver import Receiver
+from server.rpc import convert, documents
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
 from server.rpc.serving import CannotListen, serving
-from server.settings import Settings, traces_are_wanted
+from server.settings import Settings, signing_keys, traces_are_wanted
+from server.upkeep.deliveries import AT_ONCE, Backend
 from server.upkeep.webhook import PATH, Webhook
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
@@ -38,7 +40,8 @@ look all the time, and find nothing."""
 @asynccontextmanager
 async def service(settings: Settings) -> AsyncIterator[Service]:
     """What calls and upkeep work with; in the end, what is under way is finished."""
-    store = Store(settings.database_url.get_secret_value(), RATES, tracing.part)
+    deliver = settings.events_url is not None
+    store = Store(settings.database_url.get_secret_value(), RATES, tracing.part, deliver=deliver)
     budgets = store.budgets
     daily = Daily(
         settings.daily_api_url,
@@ -62,13 +65,13 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     _tell_what_runs(settings)
-    async with _tracing(), service(settings) as parts, _metrics(settings, parts):
+    async with _tracing(), backend(settings) as told, service(settings) as parts, _metrics(settings, parts):
         watching = Watching(parts.store, convert.event)
         servicer = Servicer(parts, watching, webhook_secret(settings), settings.daily_max_participants)
         async with serving(servicer, authenticator(settings), settings.grpc_address, watching.end) as set_ready:
             readiness = Readiness(parts.store, migrations.revisions(), set_ready)
             looking = asyncio.create_task(readiness.run())
-            keeping = asyncio.create_task(_keep(parts, webhook(settings), readiness))
+            keeping = asyncio.create_task(_keep(parts, webhook(settings), told, readiness))
             gc.freeze()  # what is there by now stays, and need not be looked at
             gc.set_threshold(GARBAGE)
             await asyncio.wait([looking, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -80,10 +83,10 @@ async def serve(settings: Settings) -> None:
             await looking
 
 
-async def _keep(parts: Service, daily_webhook: Webhook | None, readiness: Readiness) -> None:
+async def _keep(parts: Service, daily_webhook: Webhook | None, told: Backend | None, readiness: Readiness) -> None:
     """Upkeep, on no other tables than those that it knows."""
     await readiness.first.wait()
-    await upkeep.run(parts, daily_webhook)
+    await upkeep.run(parts, daily_webhook, told)
 
 
 def _tell_what_runs(settings: Settings) -> None:
@@ -121,6 +124,19 @@ async def _metrics(settings: Settings, parts: Service) -> AsyncIterator[None]:
                 raise CannotListen(f"cannot listen on {address} for metrics") from None
             logger.info("metrics on port %d", port)
         yield
+
+
+@asynccontextmanager
+async def backend(settings: Settings) -> AsyncIterator[Backend | None]:
+    """The product's, if it is to be told what happens."""
+    if settings.events_url is None or settings.events_secret is None:
+        yield None
+        return
+    receiver = Receiver(settings.events_url.get_secret_value(), signing_keys(settings.events_secret), AT_ONCE)
+    try:
+        yield Backend(receiver, documents.resource)
+    finally:
+        await receiver.close()
 
 
 def authenticator(settings: Settings) -> Authenticator:

@@ -16,6 +16,7 @@ from storage.budgets import Budgets, Rate
 from storage.chores import Chores
 from storage.condition import Examiner
 from storage.conflicts import repeated
+from storage.deliveries import Deliveries
 from storage.errors import translated
 from storage.events import Events
 from storage.hot import HotStatements
@@ -38,6 +39,7 @@ SETTINGS = (
     "SET timezone = 'UTC'; SET statement_timeout = '10s'; SET lock_timeout = '8s';"
     " SET idle_in_transaction_session_timeout = '15s'"
 )
+DELIVER = "; SET live_sessions.deliver = 'on'"
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -65,6 +67,7 @@ class Transaction:
         self.meetings = Meetings(connection)
         self.inbox = Inbox(connection)
         self.chores = Chores(connection)
+        self.deliveries = Deliveries(connection)
         self.queue = Queue(connection)
         self._connection = connection
 
@@ -77,10 +80,14 @@ class Transaction:
 
 
 class Store:
-    def __init__(self, database_url: str, rates: Mapping[str, Rate], span: Span = no_span) -> None:
-        """`rates` are those of the classes of Daily's endpoints."""
+    def __init__(
+        self, database_url: str, rates: Mapping[str, Rate], span: Span = no_span, *, deliver: bool = False
+    ) -> None:
+        """`rates` are those of the classes of Daily's endpoints. What changes is also put into outboxes where it is to
+        be delivered."""
         self._span = span
         self._dialled = dialled(database_url)
+        self._settings = SETTINGS + DELIVER if deliver else SETTINGS
         self._engine = pool(self._connect, POOL_SIZE)
         self._autocommit = pool(self._connect, POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
@@ -153,7 +160,7 @@ class Store:
         connection = await _Connection.connect(self._dialled, autocommit=True)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connection.execute(SETTINGS)
+                await connection.execute(self._settings)
             await connection.set_autocommit(False)
         except BaseException:
             await connection.close()

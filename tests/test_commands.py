@@ -53,7 +53,10 @@ def left(own_stack: Stack) -> list[str]:
     return [
         f"end: 1 due since {iso(end)}",
         f"closing: 1 due since {iso(closing)}",
-        *(f"{line}: 0 due" for line in ("session", "moderation", "start", "recording", "meeting", "chore", "event")),
+        *(
+            f"{line}: 0 due"
+            for line in ("session", "moderation", "start", "recording", "meeting", "outbox", "chore", "event")
+        ),
     ]
 
 
