@@ -47,11 +47,11 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
 
 @contextmanager
-def new_stack(workers: int = 1, daily_options: Sequence[str] = ()) -> Iterator[Stack]:
+def new_stack(workers: int = 1, daily_options: Sequence[str] = (), tls: bool = False) -> Iterator[Stack]:
     # Not in pytest's own temporary directory, which PostgreSQL's user must not enter when the tests run as root.
     with (
         TemporaryDirectory() as data_dir,
-        Stack(Path(data_dir), workers=workers, daily_options=daily_options) as running,
+        Stack(Path(data_dir), workers=workers, daily_options=daily_options, tls=tls) as running,
     ):
         yield running
 

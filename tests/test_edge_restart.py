@@ -76,8 +76,7 @@ def test_a_second_envoy_takes_over_from_the_first_without_a_failed_call(own_stac
     workspace.claim()
     with free_port() as admin, grpc.insecure_channel(own_stack.grpc_proxy) as channel:
         file = tmp_path / "envoy.yaml"
-        ports = own_stack.ports
-        file.write_text(envoy.configuration(envoy.Addresses(ports.rest, ports.proxy, admin, own_stack.grpc_targets)))
+        file.write_text(envoy.configuration(own_stack.envoy_addresses(admin)))
         second = f"http://127.0.0.1:{admin}"
         serves = f"{second}/clusters"
         process = Process("envoy", [envoy.BINARY, "-c", file, *envoy.OPTIONS], workspace, ready=lambda: healthy(serves))
