@@ -33,6 +33,9 @@ test: $(INSTALLED) ## run the tests; ARGS goes to pytest
 crash-test: $(INSTALLED) ## kill servers and the database under load, then check every row; ARGS goes to it
 	$(BIN)/python -m tests.crash $(ARGS)
 
+restart-test: $(INSTALLED) ## restart servers and Envoy under load, ten times by SIGTERM and ten by SIGKILL
+	$(BIN)/python -m pytest tests/test_rolling_restart.py --rounds=10 -s $(ARGS)
+
 bench: $(INSTALLED) ## measure beside bare gRPC and FastAPI; ARGS goes to benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -62,7 +65,7 @@ generate: $(INSTALLED) ## rebuild generated/ from protos/
 lock: $(INSTALLED) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --quiet --custom-compile-command "make lock" --output-file requirements.lock
 
-.PHONY: help install run test crash-test bench profile check format generate lock
+.PHONY: help install run test crash-test restart-test bench profile check format generate lock
 
 # buf reads descriptor sets, so that it needs no second way to find the google/ files.
 check-contract: $(INSTALLED)

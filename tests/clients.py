@@ -67,9 +67,9 @@ def waiting_for_locks(stack: Stack) -> list[int]:
         return [pid for (pid,) in connection.execute(query)]
 
 
-def servers_in_use(stack: Stack) -> int:
-    """How many of its servers Envoy finds healthy and has not ejected."""
-    answer = httpx.get(f"{stack.envoy_admin_url}/clusters?format=json", trust_env=False).json()
+def servers_in_use(stack: Stack, admin_url: str | None = None) -> int:
+    """How many of its servers Envoy, or the one with that admin interface, finds healthy and has not ejected."""
+    answer = httpx.get(f"{admin_url or stack.envoy_admin_url}/clusters?format=json", trust_env=False).json()
     healths = [host["health_status"] for cluster in answer["cluster_statuses"] for host in cluster["host_statuses"]]
     return healths.count({"eds_health_status": "HEALTHY"})
 
