@@ -23,7 +23,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 MARKER = f"marker-{uuid.uuid4().hex}"
 START = "POST /rooms/:name/recordings/start"
 DRAIN = 25
-"""Seconds in which a server must have ended: more than its own bound of 2 and 15."""
+"""Seconds in which a server must have ended: more than its own bound of 2, 5 and 15."""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.process import Process
 from sandbox.stack import Stack
-from tests.clients import EXAMPLE, Rest, bearer, eventually, http_client, new_stack, servers_in_use
+from tests.clients import EXAMPLE, Rest, bearer, eventually, new_stack, servers_in_use
 from tests.edges import drain, envoy_beside
 from tests.load import Load, under_load
 
@@ -43,14 +43,22 @@ def own_stack() -> Iterator[Stack]:
 @pytest.fixture
 def callers(own_stack: Stack) -> Iterator[dict[str, Call]]:
     with ExitStack() as clients:
-        http = [clients.enter_context(http_client(own_stack.rest_url)) for _ in range(64)]
+        http = [clients.enter_context(patient_client(own_stack.rest_url)) for _ in range(64)]
         stubs = [clients.enter_context(grpc.insecure_channel(own_stack.grpc_proxy, OWN)) for _ in range(8)]
+        assert len(http) == sum(MANY.values())
         room = Rest(own_stack, http[0]).create(ADA)["roomName"]
         kinds = kinds_of_calls(own_stack, room)
         each = [f"{kind} {n}" for kind, count in MANY.items() for n in range(count)]
         yield {
             who: kinds[who.rpartition(" ")[0]](http[n], LiveSessionsStub(stubs[n % 8])) for n, who in enumerate(each)
         }
+
+
+def patient_client(url: str) -> httpx.Client:
+    """It dials again where it was not let in, as gRPC and browsers do: the kernel resets a connection that waits at a
+    listener while that is closed."""
+    transport = httpx.HTTPTransport(retries=3)
+    return httpx.Client(base_url=url, timeout=20, trust_env=False, transport=transport)
 
 
 def kinds_of_calls(stack: Stack, room: str) -> dict[str, Callable[[httpx.Client, LiveSessionsStub], Call]]:

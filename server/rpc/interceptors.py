@@ -48,6 +48,8 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._authenticator = authenticator
         self._wrapped: dict[str, RpcMethodHandler] = {}
         self._calls = 0
+        self.last_call = 0.0
+        """When it came, by time.monotonic()."""
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         wrapped = self._wrapped.get(details.method)
@@ -69,7 +71,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         read, behaviour = handler.request_deserializer, handler.unary_unary
 
         async def call(data: bytes, context: Context) -> Any:
-            started = time.monotonic()
+            self.last_call = started = time.monotonic()
             allowed = context.time_remaining()
             self._calls += 1
             try:
