@@ -36,6 +36,7 @@ def drain(admin_url: str) -> None:
     eventually(lambda: _stat(admin_url, "listener_manager.listener_stopped") == 2, 30)
     # Daily's connection is idle, and stays until it is used.
     eventually(lambda: _stat(admin_url, "http.rest.downstream_cx_active") <= 1, 30)
+    eventually(lambda: _stat(admin_url, "http.rest.downstream_rq_active") == 0, 30)
     eventually(lambda: _stat(admin_url, "http.grpc.downstream_cx_active") == 0, 30)
 
 
