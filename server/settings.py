@@ -48,6 +48,10 @@ def _address(address: str) -> str:
     return address
 
 
+def _listener(address: str) -> str:
+    return address if address.startswith("unix:/") else _address(address)
+
+
 def _long_secret(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value().encode()) < 32:
         raise ValueError("must have at least 32 bytes")
@@ -106,7 +110,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
-    grpc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
+    grpc_address: Annotated[str, AfterValidator(_listener)] = "127.0.0.1:50051"
     metrics_address: Annotated[str, AfterValidator(_address)] | None = None
     log_format: logs.Format = "text"
     jwt_secret: Annotated[SecretStr, AfterValidator(_long_secret)] | None = None

@@ -91,6 +91,7 @@ def test_what_is_required_must_be_given(environment: pytest.MonkeyPatch, name: s
         ("DATABASE_URL", "postgresql://ada:pass/word@db.example/sessions", "must be a postgresql:// URL"),
         ("GRPC_ADDRESS", "50051", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:", "must be host:port"),
+        ("GRPC_ADDRESS", "unix:relative", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:http", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:65536", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:²", "must be host:port"),
@@ -204,6 +205,11 @@ def test_a_database_may_have_several_hosts(environment: pytest.MonkeyPatch) -> N
 def test_an_ipv6_address_is_a_host(environment: pytest.MonkeyPatch) -> None:
     give(environment, {"GRPC_ADDRESS": "[::1]:50051"})
     assert load().grpc_address == "[::1]:50051"
+
+
+def test_a_server_may_serve_on_a_unix_socket(environment: pytest.MonkeyPatch) -> None:
+    give(environment, {"GRPC_ADDRESS": "unix:/run/live-sessions/1.sock"})
+    assert load().grpc_address == "unix:/run/live-sessions/1.sock"
 
 
 def test_a_url_may_end_with_a_slash(environment: pytest.MonkeyPatch) -> None:

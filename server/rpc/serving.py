@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 READY, NOT_READY = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 HEALTH_INTERVAL = 2.0
 """Seconds in which Envoy learns that we take no more calls."""
+QUIET, PATIENCE = 0.5, 5.0
+"""Seconds without a call after which none is on its way, and those in which that must come: who looks at no health
+goes on calling."""
 GRACE = 15.0
 """Seconds that calls in flight get to finish: longer than any call may take."""
 OPTIONS = [
@@ -60,7 +64,8 @@ async def serving(
 ) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
     """Takes calls inside, and is told whether it should be given any, which it should not at first; at its end streams
     are told to end, and calls in flight finish. Raises CannotListen."""
-    server = grpc.aio.server(interceptors=[Interceptor(authenticator)], options=OPTIONS)
+    interceptor = Interceptor(authenticator)
+    server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_of_a_defect)
     with generic_handlers_only(server):
         add_LiveSessionsServicer_to_server(servicer, server)
@@ -83,8 +88,20 @@ async def serving(
     await checks.enter_graceful_shutdown()
     end_streams()
     await asyncio.sleep(HEALTH_INTERVAL)
+    await _quiet(interceptor)
     await server.stop(GRACE)
     logger.info("stopped")
+
+
+async def _quiet(interceptor: Interceptor) -> None:
+    """gRPC answers CANCELLED to a call that comes in the moment of `stop`, and nobody may repeat it: let none come."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                since = time.monotonic() - interceptor.last_call
+                if since > QUIET:
+                    return
+                await asyncio.sleep(QUIET - since)
 
 
 def _tells_of_a_defect(record: logging.LogRecord) -> bool:
