@@ -22,7 +22,9 @@ local ERRORS = {
 local SESSION_NOT_FOUND = {"500", "%s"}  -- GET /sessions/{session_name} answers a bare string, as documented
 
 -- The transcoder refuses parameters of unknown names only, and would let `?session_name=` replace the name in the path.
-local QUERY_PARAMETERS = {page_size = true, pageSize = true, page_token = true, pageToken = true, status = true}
+local QUERY_PARAMETERS = {
+  page_size = true, pageSize = true, page_token = true, pageToken = true, status = true, after_revision = true, afterRevision = true,
+}
 local STATUSES = {scheduled = true, live = true, ended = true}
 
 -- What the servers read, or HTTP itself needs. Nothing else reaches them, whatever its name and bytes.
@@ -159,13 +161,26 @@ local function pass_known(handle, route)
   if not message then body:setBytes(request) end
 end
 
+-- EventSource comes back with the id of the last event that it saw. HEAD cannot wait for the end of a stream: it asks for
+-- the session instead.
+local function ask_for_events(headers, metadata, path, last_event_id)
+  if headers:get(":method") == "HEAD" then
+    headers:replace(":path", (path:gsub("/events/?$", "")))
+    metadata:set(METADATA, "events", true)
+  elseif (last_event_id or ""):find("^%d+$") then
+    headers:replace(":path", path .. "?after_revision=" .. last_event_id)
+  end
+end
+
 function envoy_on_request(handle)
   local route = handle:streamInfo():routeName()  -- of the path that the caller sent
   if route == "" then return end
   local headers = handle:headers()
+  local last_event_id = headers:get("last-event-id")
   keep_known(headers)
   local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")  -- CONNECT has none
   local metadata = handle:streamInfo():dynamicMetadata()
+  if route == "events" then ask_for_events(headers, metadata, path, last_event_id) end
   if headers:get(":method") == "HEAD" then
     headers:replace(":method", "GET")
     metadata:set(METADATA, "head", true)
@@ -216,10 +231,11 @@ local function complete(json)
   return table.concat(parts)
 end
 
-local function answer_error(handle, headers, json)
+local function answer_error(handle, headers, json, request)
   local code, message = json:match('^{"code":(%d+),"message":(".-"),"details":%[')
   code, message = tonumber(code or 2), message or '""'
-  local error = code == 5 and handle:streamInfo():routeName() == "GetLiveSession" and SESSION_NOT_FOUND or ERRORS[code]
+  local bare = handle:streamInfo():routeName() == "GetLiveSession" and not (request and request.events)
+  local error = code == 5 and bare and SESSION_NOT_FOUND or ERRORS[code]
   local status, shape = unpack(error or ERRORS[2])
   headers:replace(":status", status)
   headers:replace("content-type", "application/json")
@@ -258,18 +274,46 @@ local function answer(handle, headers, json, request)
   return complete(list or json:match('^{"%a+":(%[.*%])}$') or json)
 end
 
+local function event(revision, at)
+  local second, fraction = at:match("^([^.]+)%.?(%d*)Z$")
+  local id = revision ~= "0" and "id: " .. revision .. "\n" or ""
+  return ('%sdata: {"revision":%s,"at":"%s.%sZ"'):format(id, revision, second, (fraction .. "000"):sub(1, 3))
+end
+
+-- As they come: each chunk holds whole events. Where there is none and will be none, 204 tells EventSource to stop.
+local function pass_events(handle, headers)
+  headers:replace("cache-control", "no-store")
+  if headers:get("grpc-status") == "0" then
+    headers:remove("content-type")
+    headers:remove("content-length")
+    return headers:replace(":status", "204")
+  end
+  for chunk in handle:bodyChunks() do
+    if chunk:length() > 0 then
+      local events = complete(chunk:getBytes(0, chunk:length()))
+      chunk:setBytes((events:gsub('data: {"revision":(%d+),"at":"([^"]+)"', event)))
+    end
+  end
+end
+
 function envoy_on_response(handle)
   local request = handle:streamInfo():dynamicMetadata():get(METADATA)
+  local headers = handle:headers()
+  if headers:get("content-type") == "text/event-stream" then return pass_events(handle, headers) end
   local body = handle:body(true)
   local json = body:getBytes(0, body:length())
-  local headers = handle:headers()  -- those from before body() are dead
+  headers = handle:headers()  -- those from before body() are dead
   local own = headers:get("x-status")
   local rewritten = own and answer_own(headers, json, own)
     or headers:get(":status") == "200" and answer(handle, headers, json, request)
-    or answer_error(handle, headers, json)
+    or answer_error(handle, headers, json, request)
   if request and request.head then
     body:setBytes("")
     headers:replace("content-length", tostring(#rewritten))
+    if request.events and headers:get(":status") == "200" then
+      headers:replace("content-type", "text/event-stream")
+      headers:remove("content-length")
+    end
   elseif rewritten ~= json then
     body:setBytes(rewritten)
   end

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from server import upkeep
 from server.daily.client import RATES, Daily
+from server.rpc import convert
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
 from server.rpc.serving import serving
@@ -17,6 +18,7 @@ from server.settings import Settings
 from server.upkeep.webhook import PATH, Webhook
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
+from server.usecases.watching import Watching
 from server.works import Works
 from storage.store import Store
 
@@ -52,8 +54,9 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with service(settings) as parts:
-        servicer = Servicer(parts, webhook_secret(settings), settings.daily_max_participants)
-        async with serving(servicer, authenticator(settings), settings.grpc_address):
+        watching = Watching(parts.store, convert.event)
+        servicer = Servicer(parts, watching, webhook_secret(settings), settings.daily_max_participants)
+        async with serving(servicer, authenticator(settings), settings.grpc_address, end_streams=watching.end):
             keeping = asyncio.create_task(upkeep.run(parts, webhook(settings)))
             gc.freeze()  # what is there by now stays, and need not be looked at
             gc.set_threshold(GARBAGE)

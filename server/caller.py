@@ -21,5 +21,10 @@ def caller() -> Caller:
     return _caller.get()
 
 
+def known_caller() -> Caller | None:
+    """None where an RPC needs no token and none came."""
+    return _caller.get(None)
+
+
 def set_caller(caller: Caller) -> None:
     _caller.set(caller)

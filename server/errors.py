@@ -8,7 +8,9 @@ ServiceError
 ├── FailedPrecondition    not in this state
 ├── Overloaded            more work than we can take
 ├── Internal              asking again would not help
-└── Unavailable           Daily.co or PostgreSQL cannot do its part now; trying again is safe
+├── Unavailable           Daily.co or PostgreSQL cannot do its part now; trying again is safe
+├── StreamEnded           a stream ends although there is more to come: its client is to come back
+└── SlowReader            a stream's client does not take what it is sent
 """
 
 
@@ -61,3 +63,11 @@ class Unavailable(ServiceError):
     """`message` goes to the log; the caller reads the RPC's own "Failed to …"."""
 
     reason = "DEPENDENCY_UNAVAILABLE"
+
+
+class StreamEnded(ServiceError):
+    reason = "STREAM_ENDED"
+
+
+class SlowReader(ServiceError):
+    reason = "SLOW_READER"

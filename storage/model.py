@@ -227,6 +227,50 @@ class Chore:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """A change of a session, or of its participants or recordings, that was committed."""
+
+    session_id: UUID
+    revision: int
+    """Counts the session's events, from 1 and without gaps."""
+    at: datetime
+    type: str
+    """`session.` created, updated, live, ended or closed: its room is removed for good, of which no caller is told.
+    `participant.` joined, left, updated, removed or readmitted. `recording.` started, completed or failed: what it is
+    now, again when something else of it changed."""
+    state: SessionRow | Participant | Recording
+    """The one thing that changed, as it was then. A recording has only what callers see of it, and never its file."""
+
+
+class Follow(NamedTuple):
+    """Who asks for the present state of a session that they follow."""
+
+    room_name: str
+    after_revision: int
+    """The last that they know of; 0: nothing yet."""
+    everything: bool
+    """Its recordings and participants too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A session at one moment, for who follows it."""
+
+    id: UUID
+    session: SessionRow
+    revision: int
+    closed: bool
+    """Its room is removed for good: nothing more will happen."""
+    missed: list[SessionEvent] | None
+    """What came after the revision that was asked for, oldest first and without gaps: some hundreds at the most, though
+    there may be more up to `revision`. None where not all is kept, or there never was such a revision: then what there
+    is now is to be told."""
+    recording: Recording | None
+    """The latest, where everything was asked for and nothing is known of what was missed; so it is with `inside`."""
+    inside: list[Participant]
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One of Daily's events; `body` is what Daily sent, and `digest` its SHA-256."""
 

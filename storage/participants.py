@@ -79,24 +79,35 @@ FROM unnest(
 WHERE participants.session_id = stay.session_id AND participants.daily_user_id = stay.user_id
     AND participants.name IS NULL AND stay.name IS NOT NULL
 """)
-STAY = """
-SELECT * FROM unnest(
+_STAY = """unnest(
     CAST(:ids AS text[]), CAST(:sessions AS uuid[]), CAST(:users AS text[]),
     CAST(:joined AS timestamptz[]), CAST(:left AS timestamptz[])
-)
-"""
-TELL = text(f"""
-INSERT INTO connections (id, session_id, daily_user_id, joined_at, left_at) {STAY}
-ON CONFLICT (id) DO UPDATE SET
-    joined_at = coalesce(connections.joined_at, excluded.joined_at),
-    left_at = coalesce(connections.left_at, excluded.left_at)
-""")
-RECORD = text(f"""
-INSERT INTO connections (id, session_id, daily_user_id, polled_joined_at, polled_left_at) {STAY}
-ON CONFLICT (id) DO UPDATE SET
-    polled_joined_at = coalesce(excluded.polled_joined_at, connections.polled_joined_at),
-    polled_left_at = coalesce(excluded.polled_left_at, connections.polled_left_at)
-""")
+) AS stay (id, session_id, daily_user_id, joined_at, left_at)"""
+
+
+def _writes(columns: str, value: str) -> tuple[TextClause, TextClause]:
+    """What is added and what is changed, in two statements: in one, the trigger that tells of each would take the
+    other's for what was so before."""
+    names = joined_at, left_at = f"{columns}joined_at", f"{columns}left_at"
+    joined, left = (
+        value.format(old=f"connections.{name}", new=f"stay.{half}")
+        for name, half in zip(names, ("joined_at", "left_at"), strict=True)
+    )
+    add = f"""
+        INSERT INTO connections (id, session_id, daily_user_id, {joined_at}, {left_at}) SELECT * FROM {_STAY}
+        ON CONFLICT (id) DO NOTHING
+    """  # noqa: S608 - of constants
+    change = f"""
+        UPDATE connections SET {joined_at} = {joined}, {left_at} = {left} FROM {_STAY}
+        WHERE connections.id = stay.id
+            AND ({joined}, {left}) IS DISTINCT FROM (connections.{joined_at}, connections.{left_at})
+    """  # noqa: S608 - of constants
+    return text(add), text(change)
+
+
+# What an event told stands; Daily's records may be corrected by the next one.
+TELL = _writes("", "coalesce({old}, {new})")
+RECORD = _writes("polled_", "coalesce({new}, {old})")
 # Whether anybody is inside costs a look into the index of those who are; the stays are read where nobody is.
 _asked = func.unnest(bindparam("session_ids", type_=ARRAY(UUID_))).table_valued("id").render_derived(name="asked")
 EMPTY = select(
@@ -136,7 +147,7 @@ class Participants:
         """What Daily's records say of them; what the room's own events said outweighs it."""
         await self._write(RECORD, ((session_id, stay) for stay in stays))
 
-    async def _write(self, statement: TextClause, stays: Iterable[tuple[UUID, Connection]]) -> None:
+    async def _write(self, statements: tuple[TextClause, TextClause], stays: Iterable[tuple[UUID, Connection]]) -> None:
         merged = _merged(stays)
         roles = {(id, stay.daily_user_id): Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for id, stay in merged}
         names = {(id, stay.daily_user_id): stay.user_name for id, stay in merged}
@@ -156,7 +167,9 @@ class Participants:
             "joined": [stay.joined_at for _, stay in merged],
             "left": [stay.left_at for _, stay in merged],
         }
-        await self._connection.execute(statement, values)
+        add, change = statements
+        if (await self._connection.execute(add, values)).rowcount < len(merged):
+            await self._connection.execute(change, values)
 
     async def gone(self, stay_ids: list[str]) -> None:
         """They were put out just now."""

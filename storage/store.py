@@ -15,6 +15,7 @@ from storage.batching import Batcher
 from storage.budgets import Budgets, Rate
 from storage.chores import Chores
 from storage.errors import StorageConflict, translated
+from storage.events import Events
 from storage.hot import HotStatements
 from storage.inbox import Inbox
 from storage.meetings import Meetings
@@ -87,6 +88,7 @@ class Store:
         self._autocommit = self._pool(POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
         self.budgets = Budgets(self._connect, rates)
+        self.events = Events(self._connect)
         self.session = Batcher(self._hot.sessions)
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions)
@@ -151,5 +153,6 @@ class Store:
     async def close(self) -> None:
         await self._hot.close()
         await self.budgets.close()
+        await self.events.close()
         await self._engine.dispose()
         await self._autocommit.dispose()

@@ -5,6 +5,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -15,7 +16,8 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, base
+from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData(
     naming_convention={
@@ -25,6 +27,18 @@ metadata = MetaData(
         "ck": "%(table_name)s_%(constraint_name)s_check",
     }
 )
+
+
+class Xid8(UserDefinedType[str]):
+    """The number of a transaction, which is never used again."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
+
+base.ischema_names["xid8"] = Xid8  # which SQLAlchemy does not know when it compares tables
 
 
 def _time(name: str, *, required: bool = False, now: bool = False) -> Column:  # type: ignore[type-arg]
@@ -84,6 +98,8 @@ sessions = Table(
     _time("live_at"),
     # When Daily last said that nobody was in the room.
     _time("seen_empty_at"),
+    # Of the last change that callers can see; 0: none was told yet.
+    Column("revision", Integer, nullable=False, server_default=text("0")),
     *_due(),
     CheckConstraint("status IN ('scheduled', 'live', 'ended')", "status"),
     CheckConstraint("(status = 'ended') = (ends_at IS NOT NULL)", "ended"),
@@ -284,6 +300,44 @@ daily_events = Table(
     Index("daily_events_due", "attempts", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     # What is old enough to be removed.
     Index("daily_events_received_at", "received_at"),
+)
+
+# Written by triggers, with the change itself: see migration 0005.
+session_events = Table(
+    "session_events",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("at", TIMESTAMP(timezone=True, precision=3), nullable=False, server_default=func.clock_timestamp()),
+    Column("type", Text, nullable=False),
+    # The whole new state of the one thing that changed.
+    Column("state", JSONB, nullable=False),
+    Column("transaction", Xid8, nullable=False, server_default=func.pg_current_xact_id()),
+    _time("forget_at", required=True),
+    # What has been committed since the last look.
+    Index("session_events_transaction", "transaction"),
+    # What is old enough to be removed.
+    Index("session_events_forget_at", "forget_at"),
+)
+
+# An event on its way to the product's back end, under the id of its webhook; written with the event where connections
+# say so: SET live_sessions.deliver = 'on'.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    Column("session_id", Uuid, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("due_at", TIMESTAMP(timezone=True), server_default=func.clock_timestamp()),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _time("delivered_at"),
+    Column("error", Text),
+    ForeignKeyConstraint(
+        ["session_id", "revision"], ["session_events.session_id", "session_events.revision"], ondelete="CASCADE"
+    ),
+    # They go when their event goes.
+    Index("deliveries_session_id_revision", "session_id", "revision", unique=True),
+    _due_index("deliveries_due"),
 )
 
 chores = Table(

@@ -42,14 +42,22 @@ class Door:
         if STUDENT in self.path:
             fields |= {"user_id": STUDENT}
         try:
-            getattr(stub, self.rpc)(ParseDict(fields, kind()), metadata=bearer(token) if token else ())
+            answer = getattr(stub, self.rpc)(ParseDict(fields, kind()), metadata=bearer(token) if token else ())
+            if METHODS[self.rpc].streams:
+                next(answer)
+                answer.cancel()
         except grpc.RpcError as error:
             return error.code(), error.details()
         return grpc.StatusCode.OK, ""
 
     def rest(self, http: httpx.Client, name: str, token: str | None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return http.request(self.verb, self.path.format(name), headers=headers, json=self.body or None)
+        if not METHODS[self.rpc].streams:
+            return http.request(self.verb, self.path.format(name), headers=headers, json=self.body or None)
+        with http.stream(self.verb, self.path.format(name), headers=headers) as answer:
+            if answer.is_error:
+                answer.read()
+        return answer
 
 
 CREATE = Door("CreateLiveSession", "POST", "/sessions", None, EXAMPLE)
@@ -72,6 +80,7 @@ REMOVE = Door("RemoveSessionParticipant", "POST", f"/sessions/{{}}/participants/
 READMIT = Door("ReadmitSessionParticipant", "POST", f"/sessions/{{}}/participants/{STUDENT}/readmit", "moderate")
 ATTENDANCE = Door("GetSessionAttendance", "GET", "/sessions/{}/attendance", "list attendance of")
 EXPORT = Door("ExportSessionAttendance", "GET", "/sessions/{}/attendance.csv", "list attendance of")
+FOLLOW = Door("WatchLiveSession", "GET", "/sessions/{}/events")
 
 PUBLIC = [GET, LIST]
 MODERATION = [PERMIT, MUTE, REMOVE, READMIT]
@@ -115,15 +124,19 @@ def test_the_table_of_methods_names_exactly_the_rpcs_of_the_service() -> None:
 
 
 def test_this_matrix_names_every_rpc_but_dailys() -> None:
-    assert {door.rpc for door in PUBLIC + SIGNED_IN} == RPCS - {"ReceiveDailyWebhook"}
+    assert {door.rpc for door in [*PUBLIC, FOLLOW, *SIGNED_IN]} == RPCS - {"ReceiveDailyWebhook"}
 
 
 def test_what_is_public_is_public_by_the_document() -> None:
     assert {name for name, method in METHODS.items() if method.access is Access.PUBLIC} == {door.rpc for door in PUBLIC}
 
 
-@pytest.mark.parametrize("token", BAD_TOKENS)
-@pytest.mark.parametrize("door", SIGNED_IN, ids=of)
+TOKEN_AND_DOOR = [(token, door) for token in BAD_TOKENS for door in SIGNED_IN] + [
+    (token, FOLLOW) for token in BAD_TOKENS if token != "no token"
+]
+
+
+@pytest.mark.parametrize(("token", "door"), TOKEN_AND_DOOR, ids=lambda value: getattr(value, "rpc", value))
 @pytest.mark.parametrize("session", ["known", "unknown"])
 def test_without_a_trusted_token_nothing_is_looked_at(
     stub: LiveSessionsStub, http: httpx.Client, room: str, secret: str, door: Door, token: str, session: str
@@ -159,7 +172,7 @@ def test_what_is_the_instructors_own_is_refused_to_everybody_else(
 
 
 @pytest.mark.parametrize("caller", [(OWNER, "instructor"), (STUDENT, "student")], ids=["instructor", "student"])
-@pytest.mark.parametrize("door", [TOKEN, *OWNED], ids=of)
+@pytest.mark.parametrize("door", [TOKEN, FOLLOW, *OWNED], ids=of)
 def test_an_unknown_session_is_not_found_before_anybody_is_refused(
     stub: LiveSessionsStub, http: httpx.Client, stack: Stack, door: Door, caller: tuple[str, str]
 ) -> None:
@@ -177,7 +190,7 @@ def test_students_cannot_create_sessions(stub: LiveSessionsStub, http: httpx.Cli
     assert (answer.status_code, answer.json()) == (403, {"message": message})
 
 
-@pytest.mark.parametrize("door", [CREATE, TOKEN, *OWNED], ids=of)
+@pytest.mark.parametrize("door", [CREATE, TOKEN, FOLLOW, *OWNED], ids=of)
 def test_the_sessions_instructor_may_do_everything(
     stub: LiveSessionsStub, http: httpx.Client, stack: Stack, rest: Rest, door: Door
 ) -> None:
@@ -188,6 +201,17 @@ def test_the_sessions_instructor_may_do_everything(
     assert door.grpc(stub, names[0], token) == (grpc.StatusCode.OK, "")
     answer = door.rest(http, names[1], token)
     assert answer.status_code == (201 if door is CREATE else 200), answer.text
+
+
+@pytest.mark.parametrize(
+    "caller", [None, (STRANGER, "instructor"), (STUDENT, "student")], ids=["anybody", "stranger", "student"]
+)
+def test_anybody_may_follow_a_session(
+    stub: LiveSessionsStub, http: httpx.Client, stack: Stack, room: str, caller: tuple[str, str] | None
+) -> None:
+    token = stack.token(caller[0], "Name", caller[1]) if caller else None
+    assert FOLLOW.grpc(stub, room, token) == (grpc.StatusCode.OK, "")
+    assert FOLLOW.rest(http, room, token).status_code == 200
 
 
 @pytest.mark.parametrize("caller", [(STRANGER, "instructor"), (STUDENT, "student")], ids=["stranger", "student"])

@@ -5,7 +5,8 @@ import re
 import resource
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def listens(port: int) -> bool:
 
 
 class Waiting(LiveSessionsServicer):
-    """Keeps its callers until it is told to go on."""
+    """Keeps its callers until it is told to go on, and its streams open."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -127,6 +128,10 @@ class Waiting(LiveSessionsServicer):
     async def GetLiveSession(self, request: rpc.GetLiveSessionRequest, context: object) -> pb.LiveSession:  # noqa: N802
         await self.go_on.wait()
         return pb.LiveSession()
+
+    async def WatchLiveSession(self, request: rpc.WatchLiveSessionRequest, context: object) -> AsyncIterator[bytes]:  # type: ignore[override]  # noqa: N802
+        yield pb.LiveSessionEvent(revision=1).SerializeToString()
+        await self.go_on.wait()
 
 
 async def test_what_is_beyond_the_limit_is_told_when_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +151,32 @@ async def test_what_is_beyond_the_limit_is_told_when_to_try_again(monkeypatch: p
             told = [await _ending(call) for call in calls]
     again = (Code.RESOURCE_EXHAUSTED, ("ErrorInfo", "RetryInfo"))
     assert Counter(told) == {(Code.OK, ()): limit, again: beyond}
+
+
+async def test_streams_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 20
+    monkeypatch.setattr(interceptors, "MAX_STREAMS", limit)
+    servicer, request = Waiting(), rpc.WatchLiveSessionRequest()
+    with free_port() as port:
+        address = f"{HOST}:{port}"
+        async with serving(servicer, Authenticator(secret="x" * 32), address), grpc.aio.insecure_channel(address) as at:
+            streams = [LiveSessionsStub(at).WatchLiveSession(request) for _ in range(limit)]
+            assert [(await stream.read()).revision for stream in streams] == [1] * limit
+            refused = LiveSessionsStub(at).WatchLiveSession(request)
+            assert await _ending(refused) == (Code.RESOURCE_EXHAUSTED, ("ErrorInfo", "RetryInfo"))
+            streams.pop().cancel()
+            streams.append(await _admitted(LiveSessionsStub(at)))
+            servicer.go_on.set()
+            assert [await stream.code() for stream in streams] == [Code.OK] * limit
+
+
+async def _admitted(stub: LiveSessionsStub) -> Any:
+    """A stream, once there is a place for it."""
+    while True:
+        stream = stub.WatchLiveSession(rpc.WatchLiveSessionRequest())
+        with suppress(grpc.RpcError):
+            await stream.read()
+            return stream
 
 
 async def _ending(call: Any) -> tuple[grpc.StatusCode, tuple[str, ...]]:

@@ -111,9 +111,10 @@ def test_a_method_that_does_not_exist_is_unimplemented(channel: grpc.Channel) ->
 
 
 SERVICES = {
-    "unary_unary": [f"live_sessions.v1.LiveSessions/{method.name}" for method in METHODS]
+    "unary_unary": [f"live_sessions.v1.LiveSessions/{each.name}" for each in METHODS if not each.server_streaming]
     + ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/List"],
-    "unary_stream": ["grpc.health.v1.Health/Watch"],
+    "unary_stream": [f"live_sessions.v1.LiveSessions/{each.name}" for each in METHODS if each.server_streaming]
+    + ["grpc.health.v1.Health/Watch"],
     "stream_stream": [f"grpc.reflection.{v}.ServerReflection/ServerReflectionInfo" for v in ("v1", "v1alpha")],
 }
 

@@ -110,6 +110,12 @@ def user_id(id: str) -> str:
     return _id(id, "userId")
 
 
+def after_revision(revision: int) -> int:
+    if revision < 0:
+        raise InvalidArgument("afterRevision must be at least 0", "afterRevision")
+    return revision
+
+
 def idempotency_key(key: str | None) -> str | None:
     if key is not None and not KEY.fullmatch(key):
         raise InvalidArgument("Idempotency-Key must be 1 to 128 visible ASCII characters", "Idempotency-Key")
@@ -275,3 +281,19 @@ def playback(playback: Playback) -> rpc.GetSessionRecordingResponse:
         download_link=None if link is None else link.url,
         access_link=None if link is None else access_link(url=link.url, expires_at=timestamp(link.expires_at)),
     )
+
+
+def event(revision: int, at: datetime, noun: SessionRow | Participant | Recording | None) -> bytes:
+    """A message as it goes to many; without a noun a heartbeat."""
+    message = pb.LiveSessionEvent(
+        revision=revision, at=timestamp(at.replace(microsecond=at.microsecond // 1000 * 1000))
+    )
+    if noun is None:
+        message.heartbeat.SetInParent()
+    elif isinstance(noun, Participant):
+        message.participant.CopyFrom(participant(noun))
+    elif isinstance(noun, Recording):
+        message.recording.CopyFrom(recording(noun))
+    else:
+        message.session.CopyFrom(session_row(noun))
+    return message.SerializeToString()

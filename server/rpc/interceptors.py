@@ -1,8 +1,10 @@
 """The one wrapper around every call: it bounds the call's time, authenticates, and turns errors into statuses."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -23,6 +25,12 @@ PATH = f"/{SERVICE}/"
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 MAX_CALLS = 10_000
 """Calls that one process works on at once: as many students as may press Join at the same moment."""
+MAX_STREAMS = 6_000
+"""Streams that one process keeps at once."""
+TAKEN = 5.0
+"""Seconds in which a client takes a message of a stream, or is too slow."""
+TOLD = 1.0
+"""Seconds in which the client of a stream learns of its end, or nobody waits for it any more."""
 RETRY_AFTER = 1
 DETAILS = "grpc-status-details-bin"
 UNREADABLE = "The request cannot be read"
@@ -35,6 +43,8 @@ CODES = {
     errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.StreamEnded: grpc.StatusCode.UNAVAILABLE,
+    errors.SlowReader: grpc.StatusCode.ABORTED,
     errors.ServiceError: grpc.StatusCode.INTERNAL,
 }
 
@@ -48,6 +58,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._authenticator = authenticator
         self._wrapped: dict[str, RpcMethodHandler] = {}
         self._calls = 0
+        self._streams = 0
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         wrapped = self._wrapped.get(details.method)
@@ -64,6 +75,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _wrap(self, method: str, handler: RpcMethodHandler) -> RpcMethodHandler:
         name = method.removeprefix(PATH)
+        return self._stream(name, handler) if METHODS[name].streams else self._unary(name, handler)
+
+    def _unary(self, name: str, handler: RpcMethodHandler) -> RpcMethodHandler:
         access = METHODS[name].access
         signed_in = access not in (Access.PUBLIC, Access.DAILY)
         read, behaviour = handler.request_deserializer, handler.unary_unary
@@ -87,6 +101,42 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return await _abort(context, error)
 
         return grpc.unary_unary_rpc_method_handler(call, response_serializer=handler.response_serializer)
+
+    def _stream(self, name: str, handler: RpcMethodHandler) -> RpcMethodHandler:
+        """The servicer makes the bytes of its messages itself, as many clients get the same. Only the time to the first
+        message is bounded."""
+        read, behaviour = handler.request_deserializer, handler.unary_stream
+
+        async def call(data: bytes, context: Context) -> None:
+            started = time.monotonic()
+            self._streams += 1
+            try:
+                if self._streams > MAX_STREAMS:
+                    raise errors.Overloaded("Too many streams at once")
+                async with deadline.begin(None) as limit:
+                    await self._authenticator.admit(METHODS[name].access, _authorization(context))
+                    async with aclosing(behaviour(read(data), context)) as messages:
+                        async for message in messages:
+                            limit.reschedule(None)
+                            await _send(context, message)
+                return
+            except Exception as problem:
+                error = _ours(name, problem, time.monotonic() - started, impatient=False)
+            finally:
+                self._streams -= 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TOLD):
+                    await _abort(context, error)
+
+        return grpc.unary_stream_rpc_method_handler(call)
+
+
+async def _send(context: Context, message: bytes) -> None:
+    try:
+        async with asyncio.timeout(TAKEN):
+            await context.write(message)
+    except TimeoutError:
+        raise errors.SlowReader("The client does not read") from None
 
 
 def _readable(handler: RpcMethodHandler) -> RpcMethodHandler:
@@ -149,7 +199,7 @@ async def _abort(context: Context, error: errors.ServiceError) -> NoReturn:
         violation = error_details_pb2.BadRequest.FieldViolation
         violations = [violation(field=field, description=error.message) for field in error.fields]
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
-    if isinstance(error, errors.Unavailable | errors.Overloaded):
+    if isinstance(error, errors.Unavailable | errors.Overloaded | errors.StreamEnded):
         status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER))))
     await context.abort(code, error.message, trailing_metadata=((DETAILS, status.SerializeToString()),))
 

@@ -9,6 +9,8 @@ SERVICE = "live_sessions.v1.LiveSessions"
 
 class Access(Enum):
     PUBLIC = auto()
+    OPTIONAL = auto()
+    """Public; a token that is given all the same must be a trusted one, for its holder may see more."""
     SIGNED_IN = auto()
     """Any trusted token; use cases that belong to one session's instructor check that themselves."""
     INSTRUCTOR = auto()
@@ -44,5 +46,6 @@ METHODS = {
     "ReadmitSessionParticipant": Method(Access.SIGNED_IN, "Failed to readmit session participant"),
     "GetSessionAttendance": Method(Access.SIGNED_IN, "Failed to get session attendance"),
     "ExportSessionAttendance": Method(Access.SIGNED_IN, "Failed to export session attendance"),
+    "WatchLiveSession": Method(Access.OPTIONAL, "Failed to watch session", streams=True),
     "ReceiveDailyWebhook": Method(Access.DAILY, "Failed to receive webhook"),
 }

@@ -1,7 +1,7 @@
 """The RPCs: convert, call the use case, convert. What each one promises stands in service.proto."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
@@ -14,10 +14,11 @@ from grpc.aio import ServicerContext
 from live_sessions.v1 import resources_pb2 as pb
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsServicer
-from server.caller import caller
+from server.caller import caller, known_caller
 from server.rpc import convert, paging, spreadsheet
 from server.usecases import moderation, participants, recordings, report, room_events, sessions
 from server.usecases.service import Service
+from server.usecases.watching import Watching
 from storage.model import Of, SessionRow
 
 Context = ServicerContext[Any, Any]
@@ -26,8 +27,9 @@ PART = 1500
 
 
 class Servicer(LiveSessionsServicer):
-    def __init__(self, service: Service, webhook_secret: str | None, max_participants: int) -> None:
+    def __init__(self, service: Service, watching: Watching, webhook_secret: str | None, max_participants: int) -> None:
         self._service = service
+        self._watching = watching
         self._webhook_secret = webhook_secret
         self._max_participants = max_participants
         self._long_lists = asyncio.Lock()
@@ -169,6 +171,12 @@ class Servicer(LiveSessionsServicer):
         name = convert.session_name(request.session_name)
         table = await spreadsheet.attendance(report.all_attendance(self._service, caller(), name))
         return HttpBody(content_type=spreadsheet.CONTENT_TYPE, data=table)
+
+    def WatchLiveSession(  # type: ignore[override]  # the messages' bytes: many are sent the same
+        self, request: rpc.WatchLiveSessionRequest, context: Context
+    ) -> AsyncIterator[bytes]:
+        name, after = convert.session_name(request.session_name), convert.after_revision(request.after_revision)
+        return self._watching.watch(known_caller(), name, after)
 
     async def ReceiveDailyWebhook(
         self, request: rpc.ReceiveDailyWebhookRequest, context: Context

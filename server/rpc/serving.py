@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,8 +36,12 @@ OPTIONS = [
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
     # Clients may keep idle connections alive, and are moved on now and then, so that new servers get their share.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Streams that are open then go on, on the old connection, and end by themselves within an hour.
     ("grpc.max_connection_age_ms", 600_000),
-    ("grpc.max_connection_age_grace_ms", 15_000),
+    ("grpc.max_connection_age_grace_ms", 3_660_000),
+    # Of a stream's client that has vanished, nothing else would tell.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
 ]
 
 
@@ -46,8 +50,13 @@ class CannotListen(Exception):
 
 
 @asynccontextmanager
-async def serving(servicer: LiveSessionsServicer, authenticator: Authenticator, address: str) -> AsyncIterator[None]:
-    """Takes calls inside; at its end calls in flight finish. Raises CannotListen."""
+async def serving(
+    servicer: LiveSessionsServicer,
+    authenticator: Authenticator,
+    address: str,
+    end_streams: Callable[[], None] = lambda: None,
+) -> AsyncIterator[None]:
+    """Takes calls inside; at its end streams are told to end, and calls in flight finish. Raises CannotListen."""
     server = grpc.aio.server(interceptors=[Interceptor(authenticator)], options=OPTIONS)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_of_a_defect)
     with generic_handlers_only(server):
@@ -63,6 +72,7 @@ async def serving(servicer: LiveSessionsServicer, authenticator: Authenticator, 
     yield
     logger.info("draining")
     await checks.enter_graceful_shutdown()
+    end_streams()
     await asyncio.sleep(HEALTH_INTERVAL)
     await server.stop(GRACE)
     logger.info("stopped")

@@ -14,6 +14,7 @@ from storage.store import Transaction
 logger = logging.getLogger(__name__)
 
 KEEP_EVENTS = timedelta(days=30)
+"""Daily's; each of a session's own says itself until when it is kept."""
 FORGET = timedelta(minutes=10)
 BATCH = 1000
 """Old events that one transaction removes at the most."""
@@ -42,9 +43,9 @@ async def do(chores: Mapping[str, Work], service: Service, chore: Chore, attempt
 
 
 async def forget(service: Service, chore: Chore, attempts: int) -> timedelta:
-    """Old events go, some at a time."""
-    removed = await service.store.run(_forget)
-    return timedelta() if removed == BATCH else FORGET
+    """Old events go, Daily's and those of sessions, some at a time."""
+    removed = (await service.store.run(_forget), await service.store.events.forget(BATCH))
+    return timedelta() if BATCH in removed else FORGET
 
 
 async def _forget(tx: Transaction) -> int:

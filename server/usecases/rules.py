@@ -20,11 +20,10 @@ from storage.model import (
     RecordingStatus,
     Session,
     SessionChanges,
-    SessionRow,
     SessionStatus,
 )
 
-S = TypeVar("S", Session, SessionRow)
+S = TypeVar("S")
 
 LEASE = timedelta(seconds=deadline.WORK + 2)
 """How long whoever began may work on something before another may go on with it: longer than any work takes."""

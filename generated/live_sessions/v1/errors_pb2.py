@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlive_sessions/v1/errors.proto\x12\x10live_sessions.v1*\xc6\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\x02\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x03\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\x04\x12\"\n\x1e\x45RROR_REASON_SESSION_NOT_FOUND\x10\x05\x12$\n ERROR_REASON_RECORDING_NOT_FOUND\x10\x06\x12&\n\"ERROR_REASON_RECORDING_NOT_ENABLED\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_SESSION_ENDED\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_NOBODY_IN_ROOM\x10\t\x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10\n\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0b\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0c\x12&\n\"ERROR_REASON_PARTICIPANT_NOT_FOUND\x10\r\x12 \n\x1c\x45RROR_REASON_SESSION_STARTED\x10\x0e\x12)\n%ERROR_REASON_INSTRUCTOR_NOT_REMOVABLE\x10\x0f\x42\x34Z2live-sessions/gen/live_sessions/v1;live_sessionsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlive_sessions/v1/errors.proto\x12\x10live_sessions.v1*\x83\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\x02\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x03\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\x04\x12\"\n\x1e\x45RROR_REASON_SESSION_NOT_FOUND\x10\x05\x12$\n ERROR_REASON_RECORDING_NOT_FOUND\x10\x06\x12&\n\"ERROR_REASON_RECORDING_NOT_ENABLED\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_SESSION_ENDED\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_NOBODY_IN_ROOM\x10\t\x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10\n\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0b\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0c\x12&\n\"ERROR_REASON_PARTICIPANT_NOT_FOUND\x10\r\x12 \n\x1c\x45RROR_REASON_SESSION_STARTED\x10\x0e\x12)\n%ERROR_REASON_INSTRUCTOR_NOT_REMOVABLE\x10\x0f\x12\x1d\n\x19\x45RROR_REASON_STREAM_ENDED\x10\x10\x12\x1c\n\x18\x45RROR_REASON_SLOW_READER\x10\x11\x42\x34Z2live-sessions/gen/live_sessions/v1;live_sessionsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z2live-sessions/gen/live_sessions/v1;live_sessionsv1'
   _globals['_ERRORREASON']._serialized_start=52
-  _globals['_ERRORREASON']._serialized_end=634
+  _globals['_ERRORREASON']._serialized_end=695
 # @@protoc_insertion_point(module_scope)

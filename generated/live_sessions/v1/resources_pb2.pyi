@@ -138,3 +138,22 @@ class Recording(_message.Message):
     updated_at: _timestamp_pb2.Timestamp
     failure_reason: str
     def __init__(self, id: _Optional[str] = ..., session_id: _Optional[str] = ..., recording_id: _Optional[str] = ..., s3_key: _Optional[str] = ..., duration: _Optional[int] = ..., status: _Optional[_Union[Recording.Status, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., failure_reason: _Optional[str] = ...) -> None: ...
+
+class LiveSessionEvent(_message.Message):
+    __slots__ = ("revision", "at", "session", "participant", "recording", "heartbeat")
+    class Heartbeat(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
+    RECORDING_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    at: _timestamp_pb2.Timestamp
+    session: LiveSession
+    participant: SessionParticipant
+    recording: Recording
+    heartbeat: LiveSessionEvent.Heartbeat
+    def __init__(self, revision: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session: _Optional[_Union[LiveSession, _Mapping]] = ..., participant: _Optional[_Union[SessionParticipant, _Mapping]] = ..., recording: _Optional[_Union[Recording, _Mapping]] = ..., heartbeat: _Optional[_Union[LiveSessionEvent.Heartbeat, _Mapping]] = ...) -> None: ...

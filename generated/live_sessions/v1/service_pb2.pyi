@@ -257,6 +257,14 @@ class ExportSessionAttendanceRequest(_message.Message):
     session_name: str
     def __init__(self, session_name: _Optional[str] = ...) -> None: ...
 
+class WatchLiveSessionRequest(_message.Message):
+    __slots__ = ("session_name", "after_revision")
+    SESSION_NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_REVISION_FIELD_NUMBER: _ClassVar[int]
+    session_name: str
+    after_revision: int
+    def __init__(self, session_name: _Optional[str] = ..., after_revision: _Optional[int] = ...) -> None: ...
+
 class ReceiveDailyWebhookRequest(_message.Message):
     __slots__ = ("body",)
     BODY_FIELD_NUMBER: _ClassVar[int]

@@ -139,6 +139,11 @@ class LiveSessionsStub:
                 request_serializer=live__sessions_dot_v1_dot_service__pb2.ExportSessionAttendanceRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.WatchLiveSession = channel.unary_stream(
+                '/live_sessions.v1.LiveSessions/WatchLiveSession',
+                request_serializer=live__sessions_dot_v1_dot_service__pb2.WatchLiveSessionRequest.SerializeToString,
+                response_deserializer=live__sessions_dot_v1_dot_resources__pb2.LiveSessionEvent.FromString,
+                _registered_method=True)
         self.ReceiveDailyWebhook = channel.unary_unary(
                 '/live_sessions.v1.LiveSessions/ReceiveDailyWebhook',
                 request_serializer=live__sessions_dot_v1_dot_service__pb2.ReceiveDailyWebhookRequest.SerializeToString,
@@ -374,6 +379,30 @@ class LiveSessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchLiveSession(self, request, context):
+        """Follows the session: tells its present state, and then each change within half a second of its commit, until the session
+        has ended and its room is closed. Access: public, and everybody is told of the session itself; its participants and
+        recordings are told to the instructor who created it, and to nobody else. Without a token the caller is anybody; a bad
+        one is refused. REST: `text/event-stream`, one event an RPC message, with its `revision` as its id, so that
+        `EventSource` comes back with the last one by itself (`Last-Event-ID`, which outweighs `after_revision`).
+
+        The present state is the session and, for its instructor, its latest recording and everybody who is inside. With
+        `after_revision` it is told only where what came after that is not known any more (it is kept for 7 days) or never was;
+        else exactly what came after it is told, nothing twice and nothing left out. So a client keeps the last `revision` that
+        is not 0, comes back with it whenever the stream has ended for any reason but OK, and never need ask for anything else.
+
+        A stream ends with OK when there is nothing more to come (REST: and who comes back to such a session gets 204, at which
+        `EventSource` stops). With UNAVAILABLE when the server is stopped, and after an hour or some minutes less: come back, to
+        another server. With ABORTED when the client has taken nothing for 5 seconds. Of a quiet stream a heartbeat within every
+        15 seconds shows that it is alive.
+
+        Errors before the first event: UNAUTHENTICATED; INVALID_ARGUMENT; NOT_FOUND (REST: 404); RESOURCE_EXHAUSTED beyond 6,000
+        streams at once on a server; UNAVAILABLE "Failed to watch session".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReceiveDailyWebhook(self, request, context):
         """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
         odd: Daily stops sending after three refusals. An event seen before, of an unknown kind or about an unknown room
@@ -478,6 +507,11 @@ def add_LiveSessionsServicer_to_server(servicer, server):
                     servicer.ExportSessionAttendance,
                     request_deserializer=live__sessions_dot_v1_dot_service__pb2.ExportSessionAttendanceRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'WatchLiveSession': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchLiveSession,
+                    request_deserializer=live__sessions_dot_v1_dot_service__pb2.WatchLiveSessionRequest.FromString,
+                    response_serializer=live__sessions_dot_v1_dot_resources__pb2.LiveSessionEvent.SerializeToString,
             ),
             'ReceiveDailyWebhook': grpc.unary_unary_rpc_method_handler(
                     servicer.ReceiveDailyWebhook,
@@ -984,6 +1018,33 @@ class LiveSessions:
             '/live_sessions.v1.LiveSessions/ExportSessionAttendance',
             live__sessions_dot_v1_dot_service__pb2.ExportSessionAttendanceRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchLiveSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/live_sessions.v1.LiveSessions/WatchLiveSession',
+            live__sessions_dot_v1_dot_service__pb2.WatchLiveSessionRequest.SerializeToString,
+            live__sessions_dot_v1_dot_resources__pb2.LiveSessionEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -188,6 +188,26 @@ class LiveSessionsStub:
 
     Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…".
     """
+    WatchLiveSession: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchLiveSessionRequest, _resources_pb2.LiveSessionEvent]
+    """Follows the session: tells its present state, and then each change within half a second of its commit, until the session
+    has ended and its room is closed. Access: public, and everybody is told of the session itself; its participants and
+    recordings are told to the instructor who created it, and to nobody else. Without a token the caller is anybody; a bad
+    one is refused. REST: `text/event-stream`, one event an RPC message, with its `revision` as its id, so that
+    `EventSource` comes back with the last one by itself (`Last-Event-ID`, which outweighs `after_revision`).
+
+    The present state is the session and, for its instructor, its latest recording and everybody who is inside. With
+    `after_revision` it is told only where what came after that is not known any more (it is kept for 7 days) or never was;
+    else exactly what came after it is told, nothing twice and nothing left out. So a client keeps the last `revision` that
+    is not 0, comes back with it whenever the stream has ended for any reason but OK, and never need ask for anything else.
+
+    A stream ends with OK when there is nothing more to come (REST: and who comes back to such a session gets 204, at which
+    `EventSource` stops). With UNAVAILABLE when the server is stopped, and after an hour or some minutes less: come back, to
+    another server. With ABORTED when the client has taken nothing for 5 seconds. Of a quiet stream a heartbeat within every
+    15 seconds shows that it is alive.
+
+    Errors before the first event: UNAUTHENTICATED; INVALID_ARGUMENT; NOT_FOUND (REST: 404); RESOURCE_EXHAUSTED beyond 6,000
+    streams at once on a server; UNAVAILABLE "Failed to watch session".
+    """
     ReceiveDailyWebhook: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReceiveDailyWebhookRequest, _service_pb2.ReceiveDailyWebhookResponse]
     """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
     odd: Daily stops sending after three refusals. An event seen before, of an unknown kind or about an unknown room
@@ -354,6 +374,26 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     session.
 
     Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…".
+    """
+    WatchLiveSession: _aio.UnaryStreamMultiCallable[_service_pb2.WatchLiveSessionRequest, _resources_pb2.LiveSessionEvent]  # type: ignore[assignment]
+    """Follows the session: tells its present state, and then each change within half a second of its commit, until the session
+    has ended and its room is closed. Access: public, and everybody is told of the session itself; its participants and
+    recordings are told to the instructor who created it, and to nobody else. Without a token the caller is anybody; a bad
+    one is refused. REST: `text/event-stream`, one event an RPC message, with its `revision` as its id, so that
+    `EventSource` comes back with the last one by itself (`Last-Event-ID`, which outweighs `after_revision`).
+
+    The present state is the session and, for its instructor, its latest recording and everybody who is inside. With
+    `after_revision` it is told only where what came after that is not known any more (it is kept for 7 days) or never was;
+    else exactly what came after it is told, nothing twice and nothing left out. So a client keeps the last `revision` that
+    is not 0, comes back with it whenever the stream has ended for any reason but OK, and never need ask for anything else.
+
+    A stream ends with OK when there is nothing more to come (REST: and who comes back to such a session gets 204, at which
+    `EventSource` stops). With UNAVAILABLE when the server is stopped, and after an hour or some minutes less: come back, to
+    another server. With ABORTED when the client has taken nothing for 5 seconds. Of a quiet stream a heartbeat within every
+    15 seconds shows that it is alive.
+
+    Errors before the first event: UNAUTHENTICATED; INVALID_ARGUMENT; NOT_FOUND (REST: 404); RESOURCE_EXHAUSTED beyond 6,000
+    streams at once on a server; UNAVAILABLE "Failed to watch session".
     """
     ReceiveDailyWebhook: _aio.UnaryUnaryMultiCallable[_service_pb2.ReceiveDailyWebhookRequest, _service_pb2.ReceiveDailyWebhookResponse]  # type: ignore[assignment]
     """Takes one event from Daily.co and keeps it; it is applied a moment later. Whatever is signed is taken, however old or
@@ -626,6 +666,32 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         session.
 
         Errors: NOT_FOUND; PERMISSION_DENIED "Not authorized to list attendance of session:…".
+        """
+
+    @_abc_1.abstractmethod
+    def WatchLiveSession(
+        self,
+        request: _service_pb2.WatchLiveSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_resources_pb2.LiveSessionEvent], _abc.AsyncIterator[_resources_pb2.LiveSessionEvent]]:
+        """Follows the session: tells its present state, and then each change within half a second of its commit, until the session
+        has ended and its room is closed. Access: public, and everybody is told of the session itself; its participants and
+        recordings are told to the instructor who created it, and to nobody else. Without a token the caller is anybody; a bad
+        one is refused. REST: `text/event-stream`, one event an RPC message, with its `revision` as its id, so that
+        `EventSource` comes back with the last one by itself (`Last-Event-ID`, which outweighs `after_revision`).
+
+        The present state is the session and, for its instructor, its latest recording and everybody who is inside. With
+        `after_revision` it is told only where what came after that is not known any more (it is kept for 7 days) or never was;
+        else exactly what came after it is told, nothing twice and nothing left out. So a client keeps the last `revision` that
+        is not 0, comes back with it whenever the stream has ended for any reason but OK, and never need ask for anything else.
+
+        A stream ends with OK when there is nothing more to come (REST: and who comes back to such a session gets 204, at which
+        `EventSource` stops). With UNAVAILABLE when the server is stopped, and after an hour or some minutes less: come back, to
+        another server. With ABORTED when the client has taken nothing for 5 seconds. Of a quiet stream a heartbeat within every
+        15 seconds shows that it is alive.
+
+        Errors before the first event: UNAUTHENTICATED; INVALID_ARGUMENT; NOT_FOUND (REST: 404); RESOURCE_EXHAUSTED beyond 6,000
+        streams at once on a server; UNAVAILABLE "Failed to watch session".
         """
 
     @_abc_1.abstractmethod
