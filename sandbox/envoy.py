@@ -19,16 +19,18 @@ SHIPPED_SERVER = ("127.0.0.1", 50051)
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where Envoy listens on loopback, and the servers (host:port) behind it."""
+    """Where Envoy listens on loopback, the servers (host:port) behind it, and whose pages may call besides the shipped
+    file's."""
 
     rest: int
     grpc: int
     admin: int
     servers: Sequence[str]
+    origins: Sequence[str] = ()
 
 
 def configuration(addresses: Addresses) -> str:
-    """The shipped file, changed in nothing but where it listens and where the servers are."""
+    """The shipped file, changed in nothing but where it listens, where the servers are and whose pages may call."""
     config = yaml.safe_load(SHIPPED.read_text())
     listeners = {each["name"]: each for each in config["static_resources"]["listeners"]}
     for name, port in (("rest", addresses.rest), ("grpc", addresses.grpc)):
@@ -36,6 +38,10 @@ def configuration(addresses: Addresses) -> str:
             raise SandboxError(f"{SHIPPED} has no listener named {name}")
         _move(listeners[name], "127.0.0.1", port)
     _move(config["admin"], "127.0.0.1", addresses.admin)
+    [rest] = listeners["rest"]["filter_chains"][0]["filters"]
+    [host] = rest["typed_config"]["route_config"]["virtual_hosts"]
+    cors = host["typed_per_filter_config"]["envoy.filters.http.cors"]
+    cors["allow_origin_string_match"] += [{"exact": origin} for origin in addresses.origins]
     for locality in _localities_of_servers(config):
         locality["lb_endpoints"] = [_endpoint(locality["lb_endpoints"][0], each) for each in addresses.servers]
     return yaml.safe_dump(config, sort_keys=False)

@@ -21,12 +21,13 @@ from sandbox.token import JWT_SETTINGS, caller_token, given_settings, make_secre
 
 @dataclass(frozen=True)
 class Ports:
-    """The ports asked for; 0 is a free one. Worker i listens on `grpc` + i."""
+    """The ports asked for; 0 is a free one. Worker i listens on `grpc` + i. Without `pages` there are none."""
 
     rest: int = 0
     grpc: int = 0
     daily: int = 0
     proxy: int = 0
+    pages: int | None = None
 
 
 ANY = Ports()
@@ -89,6 +90,10 @@ class Stack:
         return f"http://{HOST}:{self._admin_port}"
 
     @property
+    def pages_url(self) -> str | None:
+        return None if self.ports.pages is None else f"http://{HOST}:{self.ports.pages}"
+
+    @property
     def daily_url(self) -> str | None:
         return f"http://{HOST}:{self.ports.daily}" if self._own_daily else None
 
@@ -146,9 +151,10 @@ class Stack:
 
             rest, proxy = choose(asked.rest, "--rest-port"), choose(asked.proxy, "--proxy-port")
             daily = choose(asked.daily if self._own_daily else 0, "--daily-port")
+            pages = None if asked.pages is None else choose(asked.pages, "--pages-port")
             self._admin_port = choose(0, "")
             self._server_ports = [choose(asked.grpc and asked.grpc + i, "--grpc-port") for i in range(self._workers)]
-        self.ports = Ports(rest, self._server_ports[0], daily, proxy)
+        self.ports = Ports(rest, self._server_ports[0], daily, proxy, pages)
 
     def _start(self) -> None:
         if self._own_postgres:
@@ -162,6 +168,8 @@ class Stack:
         self._add(*self.servers)
         self.envoy = self._envoy()
         self._add(self.envoy)
+        if self.pages_url is not None:
+            self._add(self._pages())
         if self._own_daily or "LIVE_SESSIONS_PUBLIC_URL" in self._given:
             self._server("register-webhook", "register-webhook").run()
 
@@ -192,16 +200,32 @@ class Stack:
             f"--api-key={self._secrets['LIVE_SESSIONS_DAILY_API_KEY']}",
             "--domain=sandbox",
             f"--state={self._workspace.path / 'daily.json'}",
+            *(f"--origin={origin}" for origin in self._origins),
             *self._daily_options,
         ]
         command = [sys.executable, "-m", "sandbox.daily", *options]
         ready = f"{self.daily_url}/sandbox/calls"  # cheap, however large the state is
         return Process("daily", command, self._workspace, ready=lambda: _answers(ready))
 
+    @property
+    def _origins(self) -> list[str]:
+        """Those of the pages, which may call as a product's own pages may."""
+        return [] if self.pages_url is None else [self.pages_url, f"http://localhost:{self.ports.pages}"]
+
+    def _pages(self) -> Process:
+        options = [f"--port={self.ports.pages}", f"--rest-url={self.rest_url}"]
+        if self.daily_url is not None:
+            options.append(f"--daily-url={self.daily_url}")
+        command = [sys.executable, "-m", "sandbox.pages", *options]
+        ready = f"{self.pages_url}/stack.json"
+        return Process("pages", command, self._workspace, self.environment, lambda: _answers(ready))
+
     def _envoy(self) -> Process:
         """Ready when it is live and reaches a server, which it has then found healthy."""
         file = self._workspace.path / "envoy.yaml"
-        addresses = envoy.Addresses(self.ports.rest, self.ports.proxy, self._admin_port, self.grpc_targets)
+        addresses = envoy.Addresses(
+            self.ports.rest, self.ports.proxy, self._admin_port, self.grpc_targets, self._origins
+        )
         file.write_text(envoy.configuration(addresses))
         urls = [f"{self.envoy_admin_url}/ready", f"{self.rest_url}/sessions/instructor/nobody"]
         command = [envoy.BINARY, "-c", file, *envoy.OPTIONS]

@@ -191,7 +191,7 @@ def made_real(case: Case, rooms: list[str]) -> None:
 @SCHEMA.parametrize()
 @settings(
     derandomize=True,
-    max_examples=10,
+    max_examples=5,
     deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate],
