@@ -35,6 +35,7 @@ function does(work) {
   };
 }
 
+at("sign-in").querySelector("button").disabled = false; // before that, the browser would send the form itself
 at("sign-in").onsubmit = does(async (given) => {
   const [name, role] = [given.get("name").trim(), given.get("role")];
   me.id = `${role}-${name.toLowerCase().replace(/\s+/g, "-")}`;
