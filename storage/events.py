@@ -39,7 +39,7 @@ ORDER BY session_id, revision
 
 # All of one moment. The events are told where none of them has been forgotten, else what there is.
 PRESENT = """
-WITH found AS (
+WITH found AS MATERIALIZED (
     SELECT number, after_revision, sessions, CASE WHEN after_revision > 0 THEN (
         SELECT count(*) FROM session_events WHERE session_id = id AND session_events.revision > after_revision
     ) = revision - after_revision ELSE false END AS kept, everything
@@ -94,7 +94,7 @@ class Events:
         this look is, to be the next one's `since`. The first one, since None, finds nothing. Raises
         StorageUnavailable."""
         rows = await self._run(COMMITTED, {"since": since, "watched": list(watched)})
-        return rows[0][0], [_event(*event) for _, *event in rows if event[0] is not None]
+        return rows[0][0], [session_event(*event) for _, *event in rows if event[0] is not None]
 
     async def forget(self, events: int) -> int:
         """Removes so many old events at the most, with their deliveries; returns how many. Raises
@@ -122,11 +122,11 @@ class Events:
                     inside=[_participant(id, one) for one in inside or []],
                 )
             if answer.missed is not None and event[0] is not None:
-                answer.missed.append(_event(id, *event))
+                answer.missed.append(session_event(id, *event))
         return answers
 
 
-def _event(session_id: UUID, revision: int, at: datetime, type: str, state: dict[str, Any]) -> SessionEvent:
+def session_event(session_id: UUID, revision: int, at: datetime, type: str, state: dict[str, Any]) -> SessionEvent:
     return SessionEvent(session_id, revision, at, type, _noun(session_id, type, state))
 
 

@@ -1,11 +1,12 @@
-"""In any order, late and repeated, one by one and in batches, the same events end in the same rows."""
+"""In any order, late and repeated, one by one and in batches, the same events end in the same rows, of which each is
+told."""
 
 import asyncio
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -22,6 +23,7 @@ from server.upkeep import inbox
 from server.usecases import room_events
 from server.usecases.service import Service
 from storage import migrations
+from storage.events import UNTOLD, session_event
 from tests.events import CLASS, event, signature
 
 SECRET = "NQrSA5z0FkJ44QPrFerW7uCc5kdNLv3l2FDEKDanL1U="
@@ -180,6 +182,25 @@ class Sessions:
             ],
         }
 
+    async def agree(self, session_id: UUID, ids: Ids) -> None:
+        """Everything that callers can see was told, and told last as it is."""
+        query = (
+            "SELECT session_id, revision, at, type, state FROM session_events WHERE session_id = %s ORDER BY revision"
+        )
+        told = [session_event(*row) for row in await self._database.execute(query, [session_id])]
+        async with self.service.store.transaction() as tx:
+            people = await tx.participants.of_session(session_id, None, None)
+            recordings = await tx.recordings.of_session(session_id)
+        session = await self.service.store.session(ids.room)
+        assert session is not None
+        known = [
+            replace(one, **dict.fromkeys(UNTOLD)) for one in recordings if one.recording_id or one.status == "failed"
+        ]
+        assert {str(event.state.id): event.state for event in told} == {
+            str(one.id): one for one in (session, *people, *known)
+        }
+        assert [event.revision for event in told] == list(range(1, len(told) + 1))
+
     async def remove(self, *session_ids: UUID) -> None:
         await self._database.execute("DELETE FROM sessions WHERE id = ANY(%s)", [list(session_ids)])
 
@@ -246,4 +267,6 @@ async def test_in_any_order_and_however_often_the_same_events_end_in_the_same_ro
         await deliver(sessions, in_order, [(number, 0)])
     await deliver(sessions, lesson.told(twin_ids), order)
     assert await sessions.rows(twin, twin_ids) == await sessions.rows(first, ids)
+    await sessions.agree(first, ids)
+    await sessions.agree(twin, twin_ids)
     await sessions.remove(first, twin)

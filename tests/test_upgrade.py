@@ -122,3 +122,13 @@ def test_a_migration_that_finds_a_table_in_use_gives_up_soon_and_can_be_repeated
             migrations.upgrade(url)
     migrations.upgrade(url)
     migrations.check(url)
+
+
+def test_what_was_there_before_is_told_of_from_its_next_change(url: str, old: psycopg.Connection) -> None:
+    stopped = session(old, "stopped", status="live")
+    recording(old, stopped, recording_id="r1", started_at="2026-01-05T09:00Z")
+    migrations.upgrade(url)
+    assert old.execute("SELECT count(*) FROM session_events").fetchone() == (0,)
+    old.execute("UPDATE sessions SET course_id = 'd'")
+    told = old.execute("SELECT session_id, revision, type, state->>'course_id' FROM session_events").fetchall()
+    assert told == [(stopped, 1, "session.updated", "d")]

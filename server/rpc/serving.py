@@ -42,6 +42,7 @@ OPTIONS = [
     # Of a stream's client that has vanished, nothing else would tell.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
 ]
 
 
