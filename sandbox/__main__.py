@@ -15,6 +15,8 @@ PAGE = """
 The stack is running. Ctrl-C stops it.
 
   REST        {rest_url}
+  pages       {pages_url}/classroom.html (hold a class: an instructor and students, each in a window)
+              {pages_url}/api.html (every operation, and a try at it)
   gRPC        {servers}; through Envoy: {grpc_proxy}
   Daily.co    {daily}
   PostgreSQL  {database}
@@ -83,7 +85,9 @@ def _command(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> 
 def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> None:
     from sandbox.stack import Ports, Stack
 
-    ports = Ports(arguments.rest_port, arguments.grpc_port, arguments.daily_port, arguments.proxy_port)
+    ports = Ports(
+        arguments.rest_port, arguments.grpc_port, arguments.daily_port, arguments.proxy_port, arguments.pages_port
+    )
     daily_options = ["--limits"] if arguments.limits else []
     with Stack(arguments.data_dir, ports, arguments.workers, interrupted, daily_options, arguments.tls) as stack:
         print(_page(stack))
@@ -101,6 +105,7 @@ def _print_token(arguments: argparse.Namespace) -> None:
 def _page(stack: "Stack") -> str:
     page = PAGE.format(
         rest_url=stack.rest_url,
+        pages_url=stack.pages_url,
         servers=", ".join(stack.grpc_targets),
         grpc_proxy=stack.grpc_proxy,
         daily=f"{stack.daily_url}/sandbox/state (a stand-in)" if stack.daily else "as LIVE_SESSIONS_DAILY_API_KEY says",
@@ -119,7 +124,7 @@ def _page(stack: "Stack") -> str:
 
 
 def _whereabouts(stack: "Stack") -> dict[str, object]:
-    names = ("rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url", "metrics_urls")
+    names = ("rest_url", "pages_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url", "metrics_urls")
     with_tls = {"certificates": str(stack.certificates)} if stack.certificates else {}
     return {name: getattr(stack, name) for name in names} | with_tls
 
@@ -131,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         ("grpc", 50051, "the first server; each further one has the next port"),
         ("daily", 8090, "the stand-in for Daily.co"),
         ("proxy", 8081, "gRPC, at Envoy"),
+        ("pages", 8088, "the pages"),
     ):
         text = f"{what} (default {port}; 0: a free one)"
         parser.add_argument(f"--{name}-port", type=_port, default=port, metavar="PORT", help=text)

@@ -24,7 +24,7 @@ SHIPPED_SERVER = ("live-sessions", 50051)
 @dataclass(frozen=True)
 class Addresses:
     """Where Envoy listens on loopback, and the servers (host:port) behind it; the collector of its traces, if any; with
-    TLS, where the certificates are."""
+    TLS, where the certificates are; and whose pages may call besides the shipped file's."""
 
     rest: int
     grpc: int
@@ -33,6 +33,7 @@ class Addresses:
     servers: Sequence[str]
     collector: str | None = None
     certificates: Path | None = None
+    origins: Sequence[str] = ()
 
 
 def with_tls() -> str:
@@ -48,8 +49,8 @@ def point_to(certificates: Path) -> None:
 
 
 def configuration(addresses: Addresses) -> str:
-    """The shipped file, changed in nothing but where it listens, and where servers and certificates are. With a
-    collector, its lines on traces count."""
+    """The shipped file, changed in nothing but where it listens, where servers and certificates are, and whose pages
+    may call. With a collector, its lines on traces count."""
     text = with_tls() if addresses.certificates else SHIPPED.read_text()
     if addresses.certificates:
         for name in SECRETS:
@@ -65,6 +66,10 @@ def configuration(addresses: Addresses) -> str:
     if addresses.collector:
         host, _, collector_port = addresses.collector.rpartition(":")
         _move(_only_endpoint(config, "traces"), host, int(collector_port))
+    [rest] = listeners["rest"]["filter_chains"][0]["filters"]
+    [host] = rest["typed_config"]["route_config"]["virtual_hosts"]
+    cors = host["typed_per_filter_config"]["envoy.filters.http.cors"]
+    cors["allow_origin_string_match"] += [{"exact": origin} for origin in addresses.origins]
     for locality in _localities_of_servers(config):
         locality["lb_endpoints"] = [_endpoint(locality["lb_endpoints"][0], each) for each in addresses.servers]
     return yaml.safe_dump(config, sort_keys=False)

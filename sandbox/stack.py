@@ -27,12 +27,13 @@ WEBHOOK = "/webhooks/daily"
 
 @dataclass(frozen=True)
 class Ports:
-    """The ports asked for; 0 is a free one. Worker i listens on `grpc` + i."""
+    """The ports asked for; 0 is a free one. Worker i listens on `grpc` + i. Without `pages` there are none."""
 
     rest: int = 0
     grpc: int = 0
     daily: int = 0
     proxy: int = 0
+    pages: int | None = None
 
 
 ANY = Ports()
@@ -105,6 +106,10 @@ class Stack:
         return f"http://{HOST}:{self._admin_port}"
 
     @property
+    def pages_url(self) -> str | None:
+        return None if self.ports.pages is None else f"http://{HOST}:{self.ports.pages}"
+
+    @property
     def daily_url(self) -> str | None:
         return f"http://{HOST}:{self.ports.daily}" if self._own_daily else None
 
@@ -141,8 +146,16 @@ class Stack:
         servers' traces, if the standard variable names one on this machine's network."""
         collector = urlsplit(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")).netloc or None
         ports, metrics = self.ports, self._edge_metrics_port
-        servers = self.grpc_targets
-        return envoy.Addresses(ports.rest, ports.proxy, metrics, admin_port, servers, collector, self.certificates)
+        return envoy.Addresses(
+            rest=ports.rest,
+            grpc=ports.proxy,
+            metrics=metrics,
+            admin=admin_port,
+            servers=self.grpc_targets,
+            collector=collector,
+            certificates=self.certificates,
+            origins=self._origins,
+        )
 
     def token(self, id: str, name: str, role: str) -> str:
         return caller_token(self.environment, id, name, role)
@@ -175,10 +188,11 @@ class Stack:
 
             rest, proxy = choose(asked.rest, "--rest-port"), choose(asked.proxy, "--proxy-port")
             daily = choose(asked.daily if self._own_daily else 0, "--daily-port")
+            pages = None if asked.pages is None else choose(asked.pages, "--pages-port")
             self._admin_port = choose(0, "")
             self._edge_metrics_port, *self._metrics_ports = [choose(0, "") for _ in range(1 + self._workers)]
             self._server_ports = [choose(asked.grpc and asked.grpc + i, "--grpc-port") for i in range(self._workers)]
-        self.ports = Ports(rest, self._server_ports[0], daily, proxy)
+        self.ports = Ports(rest, self._server_ports[0], daily, proxy, pages)
 
     def _start(self) -> None:
         if self._own_postgres:
@@ -193,6 +207,8 @@ class Stack:
         self._add(*self.servers)
         self.envoy = self._envoy()
         self._add(self.envoy)
+        if self.pages_url is not None:
+            self._add(self._pages())
         if self._own_daily or "LIVE_SESSIONS_PUBLIC_URL" in self._given:
             self._server("register-webhook", "register-webhook").run()
 
@@ -227,6 +243,7 @@ class Stack:
             f"--api-key={self._secrets['LIVE_SESSIONS_DAILY_API_KEY']}",
             "--domain=sandbox",
             f"--state={self._workspace.path / 'daily.json'}",
+            *(f"--origin={origin}" for origin in self._origins),
             *self._daily_options,
         ]
         command = [sys.executable, "-m", "sandbox.daily", *options]
@@ -241,6 +258,19 @@ class Stack:
                 if webhook["url"].endswith(WEBHOOK):
                     url = self.environment["LIVE_SESSIONS_PUBLIC_URL"] + WEBHOOK
                     control.post(f"webhooks/{webhook['uuid']}", json={"url": url}).raise_for_status()
+
+    @property
+    def _origins(self) -> list[str]:
+        """Those of the pages, which may call as a product's own pages may."""
+        return [] if self.pages_url is None else [self.pages_url, f"http://localhost:{self.ports.pages}"]
+
+    def _pages(self) -> Process:
+        options = [f"--port={self.ports.pages}", f"--rest-url={self.rest_url}"]
+        if self.daily_url is not None:
+            options.append(f"--daily-url={self.daily_url}")
+        command = [sys.executable, "-m", "sandbox.pages", *options]
+        ready = f"{self.pages_url}/stack.json"
+        return Process("pages", command, self._workspace, self.environment, lambda: _answers(ready))
 
     def _envoy(self) -> Process:
         """Ready when it is live and reaches a server, which it has then found healthy."""

@@ -26,7 +26,7 @@ from sandbox.ports import free_port
 from sandbox.process import SandboxError
 from sandbox.stack import Stack
 
-FREE_PORTS = ("--rest-port=0", "--grpc-port=0", "--daily-port=0", "--proxy-port=0")
+FREE_PORTS = ("--rest-port=0", "--grpc-port=0", "--daily-port=0", "--proxy-port=0", "--pages-port=0")
 ROOT = Path(__file__).parents[1]
 
 
@@ -131,7 +131,7 @@ def test_it_says_when_it_is_ready_takes_the_printed_tokens_refuses_a_second_star
 ) -> None:
     sandbox = launch("--workers=2", "--limits")
     ready = sandbox.ready()
-    names = ["rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url", "metrics_urls"]
+    names = ["rest_url", "pages_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url", "metrics_urls"]
     assert list(ready) == ["ready", *names]
     assert len(ready["grpc_targets"]) == 2
     assert httpx.get(f"{ready['daily_url']}/sandbox/settings").json()["limits"] is True
@@ -202,7 +202,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(launch: Callable[..., Sa
     assert sandbox.alive() == []
 
 
-@pytest.mark.parametrize("flag", ["--rest-port", "--grpc-port", "--daily-port", "--proxy-port"])
+@pytest.mark.parametrize("flag", ["--rest-port", "--grpc-port", "--daily-port", "--proxy-port", "--pages-port"])
 def test_a_port_in_use_is_named_with_its_flag_before_anything_starts(launch: Callable[..., Sandbox], flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

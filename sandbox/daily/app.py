@@ -5,7 +5,7 @@ import hmac
 import inspect
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -32,8 +34,10 @@ FILE = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42" + b"\x00\x00\x00\x08f
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(api_key: str, domain: str, path: Path | None, settings: Settings) -> Starlette:
-    """`path` is where its state is kept, if it is."""
+def create_app(
+    api_key: str, domain: str, path: Path | None, settings: Settings, origins: Sequence[str] = ()
+) -> Starlette:
+    """`path` is where its state is kept, if it is; `origins` are those whose pages may call it."""
     state, faults = State(path, replace(settings)), Faults()
     delivery = Delivery(state, faults)
     state.listener = delivery.take
@@ -54,7 +58,8 @@ def create_app(api_key: str, domain: str, path: Path | None, settings: Settings)
     routes += [_route("/sandbox", text, _control(daily, handler)) for text, handler in CONTROL.items()]
     routes.append(Route("/sandbox/files/{id}.mp4", _file(daily)))
     handlers: dict[Any, Any] = {DailyError: _daily_error, HTTPException: _unknown_route}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["POST"])
+    app = Starlette(routes=routes, middleware=[cors], lifespan=lifespan, exception_handlers=handlers)
     app.state.faults = faults
     return app
 
