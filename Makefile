@@ -42,6 +42,9 @@ test: $(INSTALLED) ## run the tests; ARGS goes to pytest
 crash-test: $(INSTALLED) ## kill servers and the database under load, then check every row; ARGS goes to it
 	$(BIN)/python -m tests.crash $(ARGS)
 
+restart-test: $(INSTALLED) ## restart servers and Envoy under load, ten times by SIGTERM and ten by SIGKILL
+	$(BIN)/python -m pytest tests/test_rolling_restart.py --rounds=10 -s $(ARGS)
+
 bench: $(INSTALLED) ## measure beside bare gRPC and FastAPI; ARGS goes to benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -81,7 +84,7 @@ release: $(INSTALLED) ## build what is shipped, the server and the client, with 
 	cd generated && $(abspath $(BIN))/python -m hatchling build --target wheel --directory $(abspath $(DIST))
 	cd $(DIST) && sha256sum * > SHA256SUMS
 
-.PHONY: help install run test crash-test bench profile check format generate lock release
+.PHONY: help install run test crash-test restart-test bench profile check format generate lock release
 
 # buf reads descriptor sets, so that it needs no second way to find the google/ files.
 check-contract: $(INSTALLED) $(GENERATOR)/.installed

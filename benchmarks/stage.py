@@ -15,12 +15,11 @@ from typing import Self
 import grpc
 import httpx
 import psycopg
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.data import Data
 from sandbox.ports import HOST, free_port
 from sandbox.process import Process, Workspace
-from sandbox.stack import Stack
+from sandbox.stack import Stack, is_serving
 
 LISTENER = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 """What our server chooses for itself (server/__init__.py), for bare."""
@@ -175,10 +174,5 @@ def _answers(url: str) -> bool:
 def _serves(target: str) -> bool:
     if not _listens(int(target.rpartition(":")[2])):
         return False
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(target, options) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        return is_serving(channel)

@@ -5,6 +5,10 @@
 
 local METADATA = "live_sessions"  -- what a request leaves for its answer, for local_reply_config and the access log
 local BAD_REQUEST = {[":status"] = "400"}  -- local_reply_config makes it JSON
+local HEALTH_CHECK = {
+  [":method"] = "POST", [":path"] = "/grpc.health.v1.Health/Check", [":authority"] = "live-sessions",
+  ["content-type"] = "application/grpc", te = "trailers",
+}
 
 -- By gRPC code: the HTTP status and the body; %s is the message, quoted.
 local ERRORS = {
@@ -172,6 +176,17 @@ local function ask_for_events(headers, metadata, path, last_event_id)
   end
 end
 
+-- Whether a server can be reached, ready or not: while all are without PostgreSQL, it is they who tell callers so, and
+-- whoever balances several Envoys should not think that there is nobody.
+local function answer_health(handle)
+  for _ = 1, 5 do  -- one that has just died looks idle, and is drawn first
+    local headers = handle:httpCall("live_sessions", HEALTH_CHECK, "\0\0\0\0\0", 2000)  -- an empty message
+    local failed = headers[":status"] ~= "200" or headers["grpc-status"]  -- which an answer brings in its trailers
+    if not failed then return handle:respond({[":status"] = "200"}, "") end
+  end
+  handle:respond({[":status"] = "503"}, "")
+end
+
 function envoy_on_request(handle)
   local route = handle:streamInfo():routeName()  -- of the path that the caller sent
   if route == "" then return end
@@ -179,6 +194,7 @@ function envoy_on_request(handle)
   local last_event_id = headers:get("last-event-id")
   keep_known(headers)
   local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")  -- CONNECT has none
+  if path == "/health" then return answer_health(handle) end
   local metadata = handle:streamInfo():dynamicMetadata()
   if route == "events" then ask_for_events(headers, metadata, path, last_event_id) end
   if headers:get(":method") == "HEAD" then

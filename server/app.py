@@ -13,11 +13,14 @@ from importlib.metadata import version
 
 from server import metrics, tracing, upkeep
 from server.daily.client import RATES, Daily
-from server.rpc import convert
+from server.readiness import Readiness
+from server.receiver import Receiver
+from server.rpc import convert, documents
 from server.rpc.auth import Authenticator
 from server.rpc.servicer import Servicer
 from server.rpc.serving import CannotListen, serving
-from server.settings import Settings, traces_are_wanted
+from server.settings import Settings, signing_keys, traces_are_wanted
+from server.upkeep.deliveries import AT_ONCE, Backend
 from server.upkeep.webhook import PATH, Webhook
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
@@ -37,7 +40,8 @@ look all the time, and find nothing."""
 @asynccontextmanager
 async def service(settings: Settings) -> AsyncIterator[Service]:
     """What calls and upkeep work with; in the end, what is under way is finished."""
-    store = Store(settings.database_url.get_secret_value(), RATES, tracing.part)
+    deliver = settings.events_url is not None
+    store = Store(settings.database_url.get_secret_value(), RATES, tracing.part, deliver=deliver)
     budgets = store.budgets
     daily = Daily(
         settings.daily_api_url,
@@ -56,28 +60,39 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT; then calls in flight finish. Raises CannotListen."""
+    """Until SIGTERM or SIGINT; then calls in flight finish. Raises CannotListen, StorageUnsuitable."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     _tell_what_runs(settings)
-    async with _tracing(), service(settings) as parts, _metrics(settings, parts):
+    async with _tracing(), backend(settings) as told, service(settings) as parts, _metrics(settings, parts):
         watching = Watching(parts.store, convert.event)
         servicer = Servicer(parts, watching, webhook_secret(settings), settings.daily_max_participants)
-        async with serving(servicer, authenticator(settings), settings.grpc_address, end_streams=watching.end):
-            keeping = asyncio.create_task(upkeep.run(parts, webhook(settings)))
+        async with serving(servicer, authenticator(settings), settings.grpc_address, watching.end) as set_ready:
+            readiness = Readiness(parts.store, migrations.revisions(), set_ready)
+            looking = asyncio.create_task(readiness.run())
+            keeping = asyncio.create_task(_keep(parts, webhook(settings), told, readiness))
             gc.freeze()  # what is there by now stays, and need not be looked at
             gc.set_threshold(GARBAGE)
-            await stopping.wait()
+            await asyncio.wait([looking, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+            looking.cancel()
             keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+
+async def _keep(parts: Service, daily_webhook: Webhook | None, told: Backend | None, readiness: Readiness) -> None:
+    """Upkeep, on no other tables than those that it knows."""
+    await readiness.first.wait()
+    await upkeep.run(parts, daily_webhook, told)
 
 
 def _tell_what_runs(settings: Settings) -> None:
     """In the log, and as a metric, which has of the settings a mark that tells whether two processes have the same, but
     for their addresses."""
-    schema, shown = migrations.newest(), [f"{name}={value}" for name, value in settings.shown().items()]
+    schema, shown = migrations.revisions()[0], [f"{name}={value}" for name, value in settings.shown().items()]
     common = [each for each in shown if not each.startswith(("grpc_address=", "metrics_address="))]
     mark = hashlib.sha256(" ".join(common).encode()).hexdigest()[:8]
     logger.info("live-sessions %s, schema %s, settings %s: %s", VERSION, schema, mark, " ".join(shown))
@@ -109,6 +124,19 @@ async def _metrics(settings: Settings, parts: Service) -> AsyncIterator[None]:
                 raise CannotListen(f"cannot listen on {address} for metrics") from None
             logger.info("metrics on port %d", port)
         yield
+
+
+@asynccontextmanager
+async def backend(settings: Settings) -> AsyncIterator[Backend | None]:
+    """The product's, if it is to be told what happens."""
+    if settings.events_url is None or settings.events_secret is None:
+        yield None
+        return
+    receiver = Receiver(settings.events_url.get_secret_value(), signing_keys(settings.events_secret), AT_ONCE)
+    try:
+        yield Backend(receiver, documents.resource)
+    finally:
+        await receiver.close()
 
 
 def authenticator(settings: Settings) -> Authenticator:

@@ -48,7 +48,7 @@ def to_stderr(format: Format) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if format == "json" else _Text())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("httpx", "alembic"):
+    for noisy in ("httpx", "alembic", "storage.pool"):  # the last: SQLAlchemy, in the name of our pool
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -54,6 +54,8 @@ Kind = Literal[
 UNARY, SERVER_STREAM = "unary", "server_stream"
 PATIENCE = 2.0
 """Seconds that a scrape waits for what the database knows; without it, it has the rest."""
+MOST_PENDING = 100_000
+"""Deliveries that are counted; more are as bad."""
 LOOK = 0.25
 """Seconds between looks at how late the event loop is."""
 
@@ -171,16 +173,19 @@ class _Database(Collector):
         yield _connections(self._store)
         asked = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
         try:
-            waiting, unapplied = asked.result(PATIENCE)
+            waiting, unapplied, pending = asked.result(PATIENCE)
         except (StorageError, TimeoutError, CancelledError):
             asked.cancel()
             return
         yield from _due(waiting)
         yield GaugeMetricFamily("live_sessions_inbox_unapplied", "Daily's events that are not applied", unapplied)
+        yield GaugeMetricFamily(
+            "live_sessions_deliveries_pending", "Webhooks to the back end that are to be sent", pending
+        )
 
-    async def _read(self) -> tuple[list[Waiting], int]:
+    async def _read(self) -> tuple[list[Waiting], int, int]:
         async with self._store.statement() as tx:
-            return await tx.queue.waiting(), await tx.inbox.unapplied()
+            return await tx.queue.waiting(), await tx.inbox.unapplied(), await tx.deliveries.pending(MOST_PENDING)
 
 
 def _batches(store: Store) -> Metric:

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server import logs
+from server.receiver import is_url
 from storage.url import is_valid, place
 
 PREFIX = "LIVE_SESSIONS_"
@@ -47,6 +48,10 @@ def _address(address: str) -> str:
     return address
 
 
+def _listener(address: str) -> str:
+    return address if address.startswith("unix:/") else _address(address)
+
+
 def _long_secret(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value().encode()) < 32:
         raise ValueError("must have at least 32 bytes")
@@ -73,6 +78,30 @@ def _base64_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _events_url(url: SecretStr) -> SecretStr:
+    _http_url(url.get_secret_value())
+    if not is_url(url.get_secret_value()):
+        raise ValueError("must be an http:// or https:// URL")
+    return url
+
+
+def signing_keys(secrets: SecretStr) -> list[bytes]:
+    """Those of Standard Webhooks: `whsec_` and base64, with commas between them."""
+    texts = [text.strip().removeprefix("whsec_") for text in secrets.get_secret_value().split(",")]
+    return [base64.b64decode(text, validate=True) for text in texts]
+
+
+def _events_secret(secrets: SecretStr) -> SecretStr:
+    written = all(text.strip().startswith("whsec_") for text in secrets.get_secret_value().split(","))
+    try:
+        usable = written and all(24 <= len(key) <= 64 for key in signing_keys(secrets))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be whsec_ and base64 of 24 to 64 bytes, or several such with commas between them")
+    return secrets
+
+
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
@@ -81,7 +110,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)]
-    grpc_address: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
+    grpc_address: Annotated[str, AfterValidator(_listener)] = "127.0.0.1:50051"
     metrics_address: Annotated[str, AfterValidator(_address)] | None = None
     log_format: logs.Format = "text"
     jwt_secret: Annotated[SecretStr, AfterValidator(_long_secret)] | None = None
@@ -93,6 +122,8 @@ class Settings(BaseSettings):
     daily_api_key: Annotated[SecretStr, Field(min_length=1)]
     daily_webhook_secret: Annotated[SecretStr, AfterValidator(_base64_secret)] | None = None
     public_url: HttpUrl | None = None
+    events_url: Annotated[SecretStr, AfterValidator(_events_url)] | None = None
+    events_secret: Annotated[SecretStr, AfterValidator(_events_secret)] | None = None
     daily_max_participants: Annotated[int, Field(ge=1, le=100_000)] = 200
     empty_timeout: Seconds = 900
     no_show_timeout: Seconds = 86_400
@@ -103,6 +134,12 @@ class Settings(BaseSettings):
     def _one_way_to_trust_tokens(self) -> Self:
         if sum(value is not None for value in (self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url)) != 1:
             raise ValueError(f"exactly one of {PREFIX}JWT_SECRET, _JWT_PUBLIC_KEY and _JWT_JWKS_URL must be set")
+        return self
+
+    @model_validator(mode="after")
+    def _events_are_signed(self) -> Self:
+        if (self.events_url is None) != (self.events_secret is None):
+            raise ValueError(f"{PREFIX}EVENTS_URL and _EVENTS_SECRET must be set together")
         return self
 
     def shown(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The nouns, as they are stored. All times are aware, in UTC, with whole milliseconds."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -240,6 +240,52 @@ class SessionEvent:
     now, again when something else of it changed."""
     state: SessionRow | Participant | Recording
     """The one thing that changed, as it was then. A recording has only what callers see of it, and never its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Of the session with this id something is to be delivered to the product's back end."""
+
+    id: UUID
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A session event on its way to the product's back end."""
+
+    id: UUID
+    """Of its webhook, the same with every try."""
+    event: SessionEvent
+    room_name: str
+    attempts: int
+    due_at: datetime
+    """Until then it is ours; see `storage.queue`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of a try to deliver."""
+
+    delivery: Delivery
+    error: str | None
+    """None: it was delivered."""
+    pause: timedelta | None = None
+    """Until the next try; None: there will be none."""
+
+
+class DeliveryRow(NamedTuple):
+    """A delivery, for people."""
+
+    id: UUID
+    at: datetime
+    type: str
+    room_name: str
+    revision: int
+    attempts: int
+    due_at: datetime | None
+    delivered_at: datetime | None
+    error: str | None
 
 
 class Follow(NamedTuple):

@@ -25,12 +25,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.model import Chore, Meeting, Moderation, Recording, Session
-from storage.tables import chores, daily_events, meetings, moderations, recordings, sessions
+from storage.model import Chore, Meeting, Moderation, Outbox, Recording, Session
+from storage.tables import chores, daily_events, meetings, moderations, outboxes, recordings, sessions
 
 CLOCK = func.clock_timestamp()
-TABLE_OF = {Session: sessions, Moderation: moderations, Recording: recordings, Meeting: meetings, Chore: chores}
-Item = Session | Moderation | Recording | Meeting | Chore
+TABLE_OF = {
+    Session: sessions,
+    Moderation: moderations,
+    Recording: recordings,
+    Meeting: meetings,
+    Outbox: outboxes,
+    Chore: chores,
+}
+Item = Session | Moderation | Recording | Meeting | Outbox | Chore
 
 
 class Line(Enum):
@@ -43,6 +50,7 @@ class Line(Enum):
     STARTS = "start"
     RECORDINGS = "recording"
     MEETINGS = "meeting"
+    OUTBOXES = "outbox"
     CHORES = "chore"
 
 
@@ -66,6 +74,7 @@ _LINES: dict[Line, tuple[type[Item], ColumnElement[bool]]] = {
     Line.STARTS: (Recording, recordings.c.recording_id.is_(None)),
     Line.RECORDINGS: (Recording, recordings.c.recording_id.is_not(None)),
     Line.MEETINGS: (Meeting, meetings.c.due_at.is_not(None)),
+    Line.OUTBOXES: (Outbox, outboxes.c.due_at.is_not(None)),
     Line.CHORES: (Chore, chores.c.due_at.is_not(None)),
 }
 

@@ -138,7 +138,8 @@ class Recordings:
         start = func.coalesce(started_at, recordings.c.started_at, recordings.c.created_at)
         stop = at if duration is None else start + timedelta(seconds=duration)
         near = func.abs(extract("epoch", recordings.c.stopped_at - stop)) <= tolerance.total_seconds()
-        told = and_(recordings.c.status == RecordingStatus.COMPLETED, or_(literal(duration is None), near))
+        stopped = or_(recordings.c.status == RecordingStatus.COMPLETED, recordings.c.duration.is_not(None))
+        told = and_(stopped, or_(literal(duration is None), near))
         await self._connection.execute(
             update(recordings)
             .where(recordings.c.id == id)

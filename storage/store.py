@@ -1,7 +1,6 @@
 """The way into PostgreSQL: `async with store.transaction() as tx`, and then verbs in our language."""
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -9,23 +8,28 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import waiting
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.attendance import Attendance
 from storage.batching import Batcher
 from storage.budgets import Budgets, Rate
 from storage.chores import Chores
-from storage.errors import StorageConflict, translated
+from storage.condition import Examiner
+from storage.conflicts import repeated
+from storage.deliveries import Deliveries
+from storage.errors import translated
 from storage.events import Events
 from storage.hot import HotStatements
 from storage.inbox import Inbox
 from storage.meetings import Meetings
 from storage.moderation import Moderations
 from storage.participants import Participants
+from storage.pool import pool
 from storage.queue import Queue
 from storage.recordings import Recordings
 from storage.sessions import Sessions
 from storage.spans import Span, no_span
+from storage.url import CONNECT_TIMEOUT, dialled
 
 POOL_SIZE = 6
 """Connections for transactions, and half as many for single statements. The hot statements have their own."""
@@ -35,16 +39,7 @@ SETTINGS = (
     "SET timezone = 'UTC'; SET statement_timeout = '10s'; SET lock_timeout = '8s';"
     " SET idle_in_transaction_session_timeout = '15s'"
 )
-# A host that has vanished is noticed within seconds, by connections that wait for it as by those that are kept.
-LIVENESS: dict[str, Any] = {
-    "connect_timeout": 3,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-}
-REPEATS = 5
-"""How often a transaction is tried that PostgreSQL undid for the sake of another one."""
+DELIVER = "; SET live_sessions.deliver = 'on'"
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -72,26 +67,35 @@ class Transaction:
         self.meetings = Meetings(connection)
         self.inbox = Inbox(connection)
         self.chores = Chores(connection)
+        self.deliveries = Deliveries(connection)
         self.queue = Queue(connection)
         self._connection = connection
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """An exception inside undoes what was done inside, and the transaction goes on."""
-        async with self._connection.begin_nested():
-            yield
+        with translated():
+            async with self._connection.begin_nested():
+                yield
 
 
 class Store:
-    def __init__(self, database_url: str, rates: Mapping[str, Rate], span: Span = no_span) -> None:
-        """`rates` are those of the classes of Daily's endpoints."""
+    def __init__(
+        self, database_url: str, rates: Mapping[str, Rate], span: Span = no_span, *, deliver: bool = False
+    ) -> None:
+        """`rates` are those of the classes of Daily's endpoints. What changes is also put into outboxes where it is to
+        be delivered."""
         self._span = span
-        self._database_url = database_url
-        self._engine = self._pool(POOL_SIZE)
-        self._autocommit = self._pool(POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
+        self._dialled = dialled(database_url)
+        self._settings = SETTINGS + DELIVER if deliver else SETTINGS
+        self._engine = pool(self._connect, POOL_SIZE)
+        self._autocommit = pool(self._connect, POOL_SIZE // 2, isolation_level="AUTOCOMMIT")
         self._hot = HotStatements(self._connect)
         self.budgets = Budgets(self._connect, rates)
         self.events = Events(self._connect, span)
+        self._examiner = Examiner(self._connect)
+        self.look = self._examiner.look
+        """Whether PostgreSQL is there, and what it is like; on a connection of its own."""
         self.session = Batcher(self._hot.sessions, span, "PostgreSQL sessions")
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions, span, "PostgreSQL admissions")
@@ -100,6 +104,14 @@ class Store:
         """The write of each of Daily's events: (digest, id, type, room name, body)."""
         self.sessions_of = self._hot.sessions_of
         """An instructor's or a course's; pages and long lists."""
+
+    async def take_hold(self) -> None:
+        """Of one connection of each kind: where PostgreSQL gives no further ones, each has its own to wait for. Raises
+        StorageUnavailable."""
+        async with self.transaction(), self.statement():
+            await asyncio.gather(
+                self._hot.sessions([""]), self.budgets.recall_domain(""), self.events.committed(None, [])
+            )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -120,15 +132,12 @@ class Store:
     ) -> T:
         """What the step does is one transaction, tried again when it and another one stood in each other's way. Raises
         StorageUnavailable, StorageOverloaded."""
-        for attempt in range(1, REPEATS + 1):
-            try:
-                async with self.transaction() as tx:
-                    return await step(tx, *args, **kwargs)
-            except StorageConflict:
-                if attempt == REPEATS:
-                    raise
-                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - no secret
-        raise AssertionError
+
+        async def attempt() -> T:
+            async with self.transaction() as tx:
+                return await step(tx, *args, **kwargs)
+
+        return await repeated(attempt)
 
     def batches(self) -> dict[str, Counter[int]]:
         """How many statements so many calls have shared, by what they asked for."""
@@ -147,24 +156,11 @@ class Store:
         single: dict[str, Any] = {"hot": self._hot, "budgets": self.budgets, "events": self.events}
         return used | {name: statements.connections for name, statements in single.items()}
 
-    def _pool(self, size: int, **options: Any) -> AsyncEngine:
-        return create_async_engine(
-            "postgresql+psycopg://",
-            async_creator=self._connect,
-            pool_size=size,
-            max_overflow=0,
-            pool_timeout=2,
-            pool_use_lifo=True,
-            hide_parameters=True,  # they are users' ids and names
-            pool_pre_ping=True,  # a connection that PostgreSQL ended while nobody used it is replaced unseen
-            **options,
-        )
-
     async def _connect(self) -> _Connection:
-        connection = await _Connection.connect(self._database_url, autocommit=True, **LIVENESS)
+        connection = await _Connection.connect(self._dialled, autocommit=True)
         try:
-            async with asyncio.timeout(LIVENESS["connect_timeout"]):
-                await connection.execute(SETTINGS)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.execute(self._settings)
             await connection.set_autocommit(False)
         except BaseException:
             await connection.close()
@@ -172,6 +168,7 @@ class Store:
         return connection
 
     async def close(self) -> None:
+        await self._examiner.close()
         await self._hot.close()
         await self.budgets.close()
         await self.events.close()

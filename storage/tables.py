@@ -321,13 +321,14 @@ session_events = Table(
 )
 
 # An event on its way to the product's back end, under the id of its webhook; written with the event where connections
-# say so: SET live_sessions.deliver = 'on'.
+# say so: SET live_sessions.deliver = 'on'. It has failed for good when it is neither due nor delivered.
 deliveries = Table(
     "deliveries",
     metadata,
     _id(),
     Column("session_id", Uuid, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("created_at", TIMESTAMP(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("due_at", TIMESTAMP(timezone=True), server_default=func.clock_timestamp()),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     _time("delivered_at"),
@@ -337,7 +338,21 @@ deliveries = Table(
     ),
     # They go when their event goes.
     Index("deliveries_session_id_revision", "session_id", "revision", unique=True),
-    _due_index("deliveries_due"),
+    # What is due of a session.
+    Index("deliveries_due", "session_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    # Lists, newest first, and what is to be sent again since some time.
+    Index("deliveries_created_at", "created_at", "id"),
+    Index("deliveries_failed", "created_at", "id", postgresql_where=text("due_at IS NULL AND delivered_at IS NULL")),
+)
+
+# The deliveries of one session have one place in the queue, so that those of all sessions have their turns.
+outboxes = Table(
+    "outboxes",
+    metadata,
+    # The session.
+    Column("id", Uuid, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    *_due(),
+    _due_index("outboxes_due"),
 )
 
 chores = Table(

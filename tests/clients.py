@@ -47,11 +47,11 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
 
 @contextmanager
-def new_stack(workers: int = 1, daily_options: Sequence[str] = ()) -> Iterator[Stack]:
+def new_stack(workers: int = 1, daily_options: Sequence[str] = (), tls: bool = False) -> Iterator[Stack]:
     # Not in pytest's own temporary directory, which PostgreSQL's user must not enter when the tests run as root.
     with (
         TemporaryDirectory() as data_dir,
-        Stack(Path(data_dir), workers=workers, daily_options=daily_options) as running,
+        Stack(Path(data_dir), workers=workers, daily_options=daily_options, tls=tls) as running,
     ):
         yield running
 
@@ -67,9 +67,9 @@ def waiting_for_locks(stack: Stack) -> list[int]:
         return [pid for (pid,) in connection.execute(query)]
 
 
-def servers_in_use(stack: Stack) -> int:
-    """How many of its servers Envoy finds healthy and has not ejected."""
-    answer = httpx.get(f"{stack.envoy_admin_url}/clusters?format=json", trust_env=False).json()
+def servers_in_use(stack: Stack, admin_url: str | None = None) -> int:
+    """How many of its servers Envoy, or the one with that admin interface, finds healthy and has not ejected."""
+    answer = httpx.get(f"{admin_url or stack.envoy_admin_url}/clusters?format=json", trust_env=False).json()
     [servers] = [each for each in answer["cluster_statuses"] if each["name"] == "live_sessions"]
     healths = [host["health_status"] for host in servers["host_statuses"]]
     return healths.count({"eds_health_status": "HEALTHY"})

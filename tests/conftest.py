@@ -14,6 +14,10 @@ from tests import parts as bare_parts
 from tests.clients import DailyControl, Rest, http_client, new_stack
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=2, help="restarts of a server in test_rolling_restart.py")
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     with new_stack() as running:

@@ -1,6 +1,7 @@
 """HTTP/2 by hand (RFC 9113), for what no gRPC client of a library does: it asks, and tells which frames came."""
 
 import socket
+import ssl
 from collections import defaultdict
 from collections.abc import Mapping
 from types import TracebackType
@@ -36,9 +37,14 @@ def grpc_headers(path: str, **more: bytes) -> dict[str, bytes]:
 class Http2:
     """One connection. `window` is how much of an answer may come before the client says more."""
 
-    def __init__(self, address: str, window: int = 65535) -> None:
+    def __init__(self, address: str, window: int = 65535, tls: ssl.SSLContext | None = None) -> None:
         host, port = address.split(":")
         self._socket = socket.create_connection((host, int(port)), timeout=10)
+        self.protocol: str | None = None
+        """What ALPN has chosen, with TLS."""
+        if tls:
+            self._socket = secured = tls.wrap_socket(self._socket, server_hostname=host)
+            self.protocol = secured.selected_alpn_protocol()
         self._buffer = b""
         self._next_stream = 1
         self.bytes_of: dict[int, bytes] = defaultdict(bytes)

@@ -32,12 +32,12 @@ class Load:
 
 
 @contextmanager
-def under_load(callers: Mapping[str, Callable[[], object]]) -> Iterator[Load]:
-    """A call tells by what it returns how it went, and never raises."""
+def under_load(callers: Mapping[str, Callable[[], object]], pause: float = PAUSE) -> Iterator[Load]:
+    """A call tells by what it returns how it went, and never raises. `pause` is each caller's between two calls."""
     load, over = Load(), Event()
 
     def keep_calling(who: str, call: Callable[[], object]) -> None:
-        while not over.wait(PAUSE):
+        while not over.wait(pause):
             began = time.monotonic()
             said = call()
             load.outcomes.append(Outcome(who, began, time.monotonic(), said))

@@ -13,10 +13,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sandbox.ports import HOST, free_port
+from server.rpc.methods import SERVICE
 from tests.clients import eventually
 
 ROOT = Path(__file__).parent.parent
 SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @dataclass
@@ -26,12 +28,20 @@ class Server:
     log: Path
 
     @property
-    def health(self) -> int | None:
-        """None when it cannot be asked."""
+    def readiness(self) -> int | None:
+        """The health of its service; None when it cannot be asked."""
+        return self._health(SERVICE)
+
+    @property
+    def liveness(self) -> int | None:
+        return self._health("")
+
+    def _health(self, service: str) -> int | None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
         with grpc.insecure_channel(self.address, options) as channel:
             try:
-                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                request = health_pb2.HealthCheckRequest(service=service)
+                answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=2)
             except grpc.RpcError:
                 return None
         return int(answer.status)
@@ -57,8 +67,9 @@ def run(*arguments: str, settings: Mapping[str, str]) -> subprocess.CompletedPro
 
 
 @contextmanager
-def serving(settings: Mapping[str, str], log: Path) -> Iterator[Server]:
-    """A server on a free port, once it is SERVING; killed in the end if it still runs."""
+def serving(settings: Mapping[str, str], log: Path, *, ready: bool = True) -> Iterator[Server]:
+    """A server on a free port, once it is ready, or, where that is not to be waited for, alive; killed in the end if it
+    still runs."""
     with free_port() as port, log.open("wb") as output:
         address = f"{HOST}:{port}"
         process = subprocess.Popen(
@@ -70,7 +81,11 @@ def serving(settings: Mapping[str, str], log: Path) -> Iterator[Server]:
         )
         try:
             server = Server(address, process, log)
-            eventually(lambda: process.poll() is not None or server.health == SERVING, seconds=60)
+
+            def is_up() -> bool:
+                return (server.readiness if ready else server.liveness) == SERVING
+
+            eventually(lambda: process.poll() is not None or is_up(), seconds=60)
             assert process.poll() is None, log.read_text()
             yield server
         finally:

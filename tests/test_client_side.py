@@ -38,7 +38,7 @@ def check(channel: grpc_testing.Channel, client: ThreadPoolExecutor) -> Callable
     def start() -> tuple[Future[bool], object]:
         outcome = client.submit(is_serving, channel)
         _, request, call = channel.take_unary_unary(HEALTH.methods_by_name["Check"])
-        assert request == health_pb2.HealthCheckRequest()
+        assert request == health_pb2.HealthCheckRequest(service=SERVICE.full_name)
         return outcome, call
 
     return start

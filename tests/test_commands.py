@@ -24,6 +24,10 @@ EVENTS = [
     "recording.started",
 ]
 OF_OWNER = ("uuid", "url", "hmac", "eventTypes", "state")
+REFUSED = (
+    'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused'
+    " Is the server running on that host and accepting TCP/IP connections?"
+)
 DUE = "UPDATE {} SET due_at = clock_timestamp() - interval '1 min' WHERE {} = %s RETURNING due_at"
 
 
@@ -49,7 +53,10 @@ def left(own_stack: Stack) -> list[str]:
     return [
         f"end: 1 due since {iso(end)}",
         f"closing: 1 due since {iso(closing)}",
-        *(f"{line}: 0 due" for line in ("session", "moderation", "start", "recording", "meeting", "chore", "event")),
+        *(
+            f"{line}: 0 due"
+            for line in ("session", "moderation", "start", "recording", "meeting", "outbox", "chore", "event")
+        ),
     ]
 
 
@@ -180,7 +187,7 @@ def test_register_webhook_takes_no_other_applications(own_stack: Stack, own_dail
 @pytest.mark.parametrize(
     ("command", "setting", "there", "line"),
     [
-        ("due", "DATABASE_URL", "postgresql://127.0.0.1:1/x", "OperationalError"),
+        ("due", "DATABASE_URL", "postgresql://127.0.0.1:1/x", REFUSED),
         ("register-webhook", "DAILY_API_URL", "http://127.0.0.1:1/v1", "GET /webhooks: ConnectError"),
     ],
     ids=["PostgreSQL", "Daily"],

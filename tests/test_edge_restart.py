@@ -10,11 +10,9 @@ import pytest
 
 from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
-from sandbox import envoy
-from sandbox.ports import free_port
-from sandbox.process import Process, Workspace, stop_together
 from sandbox.stack import Stack
 from tests.clients import eventually, http_client, new_stack, said, servers_in_use
+from tests.edges import drain, envoy_beside
 from tests.load import under_load
 
 NOPE = rpc.GetLiveSessionRequest(session_name="nope")
@@ -24,11 +22,6 @@ NOPE = rpc.GetLiveSessionRequest(session_name="nope")
 def own_stack() -> Iterator[Stack]:
     with new_stack(workers=3) as running:
         yield running
-
-
-def stat(admin: str, name: str) -> int:
-    text = httpx.get(f"{admin}/stats?filter=^{name}$", trust_env=False).text
-    return int(text.rpartition(" ")[2])
 
 
 def rest_caller(url: str, keep_alive: bool) -> Callable[[], object]:
@@ -57,6 +50,24 @@ def test_no_call_is_sent_to_the_two_servers_of_three_that_are_away(own_stack: St
     assert (Counter(at_first), Counter(later)) == ({500: 100}, {500: 300})
 
 
+def test_no_call_fails_when_a_second_server_dies_just_after_the_first_came_back(own_stack: Stack) -> None:
+    """Which may still be ejected then."""
+    first, second, third = own_stack.servers
+    third.kill()
+    eventually(lambda: servers_in_use(own_stack) == 2, 40)
+    with under_load({f"caller {n}": rest_caller(own_stack.rest_url, True) for n in range(8)}) as load:
+        eventually(lambda: len(load.outcomes) > 50)
+        first.kill()
+        first.start()
+        second.kill()
+        seen = len(load.outcomes)
+        eventually(lambda: len(load.outcomes) > seen + 300)
+    for server in (second, third):
+        server.start()
+    eventually(lambda: servers_in_use(own_stack) == 3, 40)
+    assert Counter(each.said for each in load.outcomes).keys() == {500}
+
+
 def test_health_is_503_while_no_server_is_there(own_stack: Stack) -> None:
     for server in own_stack.servers:
         server.kill()
@@ -72,38 +83,16 @@ def test_health_is_503_while_no_server_is_there(own_stack: Stack) -> None:
 
 
 def test_a_second_envoy_takes_over_from_the_first_without_a_failed_call(own_stack: Stack, tmp_path: Path) -> None:
-    first, workspace = own_stack.envoy_admin_url, Workspace(tmp_path)
-    workspace.claim()
-    with free_port() as admin, grpc.insecure_channel(own_stack.grpc_proxy) as channel:
-        file = tmp_path / "envoy.yaml"
-        file.write_text(envoy.configuration(own_stack.envoy_addresses(admin)))
-        second = f"http://127.0.0.1:{admin}"
-        serves = f"{second}/clusters"
-        process = Process("envoy", [envoy.BINARY, "-c", file, *envoy.OPTIONS], workspace, ready=lambda: healthy(serves))
+    with envoy_beside(own_stack, tmp_path) as (second, _), grpc.insecure_channel(own_stack.grpc_proxy) as channel:
         callers = {f"kept {n}": rest_caller(own_stack.rest_url, True) for n in range(4)}
         callers |= {f"anew {n}": rest_caller(own_stack.rest_url, False) for n in range(4)}
         callers |= {f"grpc {n}": lambda: LiveSessionsStub(channel).GetLiveSession.future(NOPE).code() for n in range(2)}
-        try:
-            with under_load(callers) as load:
-                process.start()
-                httpx.post(f"{first}/drain_listeners?graceful", trust_env=False).raise_for_status()
-                eventually(lambda: stat(first, "listener_manager.listener_stopped") == 3, 30)
-                # Daily's connection is idle, and stays until it is used.
-                eventually(lambda: stat(first, "http.rest.downstream_cx_active") <= 1, 30)
-                eventually(lambda: stat(first, "http.grpc.downstream_cx_active") == 0, 30)
-                own_stack.envoy.stop()
-                ended = {who: load.last(who, 1) for who in callers}
-                before = len(load.outcomes)
-                eventually(lambda: len(load.outcomes) > before + 100, 30)
-            assert set(ended) == set(callers)
-        finally:
-            stop_together(process)
-            workspace.release()
+        with under_load(callers) as load:
+            second.start()
+            drain(own_stack.envoy_admin_url)
+            own_stack.envoy.stop()
+            ended = {who: load.last(who, 1) for who in callers}
+            before = len(load.outcomes)
+            eventually(lambda: len(load.outcomes) > before + 100, 30)
+        assert set(ended) == set(callers)
     assert Counter(each.said for each in load.outcomes).keys() == {500, grpc.StatusCode.NOT_FOUND}
-
-
-def healthy(url: str) -> bool:
-    try:
-        return "health_flags::healthy" in httpx.get(url, trust_env=False).text
-    except httpx.HTTPError:
-        return False

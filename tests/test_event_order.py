@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sandbox.stack import Stack
@@ -187,7 +187,8 @@ class Sessions:
         query = (
             "SELECT session_id, revision, at, type, state FROM session_events WHERE session_id = %s ORDER BY revision"
         )
-        told = [session_event(*row) for row in await self._database.execute(query, [session_id])]
+        cursor = await self._database.execute(query, [session_id])
+        told = [session_event(*row) for row in await cursor.fetchall()]
         async with self.service.store.transaction() as tx:
             people = await tx.participants.of_session(session_id, None, None)
             recordings = await tx.recordings.of_session(session_id)
@@ -254,6 +255,11 @@ async def deliver(sessions: Sessions, told: list[Told], order: list[tuple[int, i
     assert not await sessions.errors()
 
 
+# The error of a recording that was stopped, before the file that is there after all.
+STOPPED = Lesson([("ada", 0.001, 0.002)], 101.0, Recorded("stopped", ("error", "ready"), 0.0))
+
+
+@example(delivery=(STOPPED, [(0, 0), (1, 0), (2, 0), (3, 0), (5, 0), (4, 0), (6, 0)]))
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(delivery=deliveries())
 async def test_in_any_order_and_however_often_the_same_events_end_in_the_same_rows(

@@ -1,6 +1,7 @@
 """A server process from its start to its end, and what it leaves in the logs."""
 
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 MARKER = f"marker-{uuid.uuid4().hex}"
 START = "POST /rooms/:name/recordings/start"
 DRAIN = 25
-"""Seconds in which a server must have ended: more than its own bound of 2 and 15."""
+"""Seconds in which a server must have ended: more than its own bound of 2, 5 and 15."""
 
 
 @pytest.fixture
@@ -67,7 +68,10 @@ def test_a_second_server_on_the_port_ends_with_one_line(stack: Stack) -> None:
 
 
 def test_without_its_database_a_server_starts_says_so_and_stops(stack: Stack, tmp_path: Path) -> None:
-    with serving(elsewhere(stack), tmp_path / "log") as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        serving(elsewhere(stack), tmp_path / "log", ready=False) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         with pytest.raises(grpc.RpcError) as failed:
             LiveSessionsStub(channel).GetLiveSession(rpc.GetLiveSessionRequest(session_name="any"), timeout=10)
         assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.UNAVAILABLE, "Failed to get session")
@@ -100,6 +104,19 @@ def test_on_sigterm_calls_in_flight_finish_and_nothing_new_is_taken(
     assert in_flight.result(timeout=DRAIN).recording_id
     assert server.process.wait(DRAIN) == 0
     assert refuses_connections(server.address)
+
+
+def test_a_server_that_drains_takes_calls_for_longer_than_envoy_needs_to_learn_of_it_if_they_come(
+    server: Server, channel: grpc.Channel
+) -> None:
+    read, seen = LiveSessionsStub(channel).GetLiveSession, set()
+    server.process.send_signal(signal.SIGTERM)
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        calls = [read.future(rpc.GetLiveSessionRequest(session_name="nope")) for _ in range(4)]
+        seen |= {call.code() for call in calls}
+    assert seen == {grpc.StatusCode.NOT_FOUND}
+    assert server.process.wait(DRAIN) == 0
 
 
 # Commands

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,21 @@ def test_after_it_was_killed_the_next_start_works_with_the_same_data_until_a_par
     assert status == 1
     assert stderr.startswith(f"postgres was ended by SIGKILL; its log is {log}\n")
     assert sandbox.alive() == []
+
+
+def test_the_same_data_serve_at_another_port_and_with_tls_whose_certificates_are_named(
+    launch: Callable[..., Sandbox],
+) -> None:
+    plain = launch()
+    created = create_session(plain.ready()["rest_url"], caller(plain.data_dir).stdout.strip()).json()
+    assert plain.stop() == 0
+
+    ready = launch("--tls").ready()
+    assert ready["rest_url"].startswith("https://")
+    trusted = ssl.create_default_context(cafile=Path(ready["certificates"]) / "clients" / "ca.crt")
+    assert httpx.get(f"{ready['rest_url']}/sessions/instructor/ins-1", verify=trusted).json() == [created]
+    webhook = httpx.get(f"{ready['daily_url']}/sandbox/state").json()["webhook"]
+    assert webhook["url"] == f"{ready['rest_url']}/webhooks/daily"
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(launch: Callable[..., Sandbox]) -> None:

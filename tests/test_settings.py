@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import x25519
 
-from server.settings import InvalidSettings, load
+from server.settings import InvalidSettings, load, signing_keys
 from tests.servers import run
 from tests.tokens import KEYS, pem
 
@@ -23,6 +23,22 @@ NEEDED = {
     "DAILY_WEBHOOK_SECRET": WEBHOOK_SECRET,
 }
 ONE_KEY = "exactly one of LIVE_SESSIONS_JWT_SECRET, _JWT_PUBLIC_KEY and _JWT_JWKS_URL must be set"
+EVENTS_SECRET = "whsec_" + base64.b64encode(b"a secret of the events, 5c").decode()
+HOOK_PASSWORD = "hook-password-1f"
+EVENTS = {
+    "EVENTS_URL": f"https://hook:{HOOK_PASSWORD}@school.example/hooks/?of=live",
+    "EVENTS_SECRET": EVENTS_SECRET,
+}
+WHSEC = "must be whsec_ and base64 of 24 to 64 bytes, or several such with commas between them"
+WRONG_EVENTS_SECRETS = [
+    EVENTS_SECRET.removeprefix("whsec_"),
+    "whsec_not base64: d2f0",
+    "whsec_größe",
+    "whsec_" + base64.b64encode(b"x" * 23).decode(),
+    "whsec_" + base64.b64encode(b"x" * 65).decode(),
+    f"{EVENTS_SECRET},",
+    f"{EVENTS_SECRET} {EVENTS_SECRET}",
+]
 NO_KEY = "LIVE_SESSIONS_JWT_PUBLIC_KEY must be a PEM public key: RSA, EC or Ed25519"
 
 
@@ -53,6 +69,13 @@ def refusal(environment: pytest.MonkeyPatch, **settings: str | None) -> str:
 # What is refused
 
 
+@pytest.mark.parametrize("given", ["EVENTS_URL", "EVENTS_SECRET"])
+def test_where_events_go_and_how_they_are_signed_are_set_together(environment: pytest.MonkeyPatch, given: str) -> None:
+    value = {"EVENTS_URL": "https://school.example/hook", "EVENTS_SECRET": EVENTS_SECRET}[given]
+    problem = "LIVE_SESSIONS_EVENTS_URL and _EVENTS_SECRET must be set together"
+    assert refusal(environment, **{given: value}) == problem
+
+
 @pytest.mark.parametrize("name", ["DATABASE_URL", "DAILY_API_KEY"])
 @pytest.mark.parametrize("value", [None, ""], ids=["missing", "empty"])
 def test_what_is_required_must_be_given(environment: pytest.MonkeyPatch, name: str, value: str | None) -> None:
@@ -68,6 +91,7 @@ def test_what_is_required_must_be_given(environment: pytest.MonkeyPatch, name: s
         ("DATABASE_URL", "postgresql://ada:pass/word@db.example/sessions", "must be a postgresql:// URL"),
         ("GRPC_ADDRESS", "50051", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:", "must be host:port"),
+        ("GRPC_ADDRESS", "unix:relative", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:http", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:65536", "must be host:port"),
         ("GRPC_ADDRESS", "127.0.0.1:²", "must be host:port"),
@@ -81,6 +105,17 @@ def test_what_is_required_must_be_given(environment: pytest.MonkeyPatch, name: s
         ("DAILY_WEBHOOK_SECRET", "b25seSAxNSBieXRlcy4u"[:-4], "must be base64 of at least 16 bytes"),
         ("DAILY_WEBHOOK_SECRET", "größe", "must be base64 of at least 16 bytes"),
         ("PUBLIC_URL", "ftp://live.example", "must be an http:// or https:// URL"),
+        *(
+            ("EVENTS_URL", url, "must be an http:// or https:// URL")
+            for url in (
+                "ftp://hook:pass@school.example",
+                "school.example/hook",
+                "https://",
+                "http://[hook",
+                "http://a:0/",
+            )
+        ),
+        *(("EVENTS_SECRET", secret, WHSEC) for secret in WRONG_EVENTS_SECRETS),
         ("EMPTY_TIMEOUT", "-1", "Input should be greater than or equal to 0"),
         ("NO_SHOW_TIMEOUT", "31536001", "Input should be less than or equal to 31536000"),
         ("CLOSING_TIME", "1.5", "Input should be a valid integer, unable to parse string as an integer"),
@@ -172,6 +207,11 @@ def test_an_ipv6_address_is_a_host(environment: pytest.MonkeyPatch) -> None:
     assert load().grpc_address == "[::1]:50051"
 
 
+def test_a_server_may_serve_on_a_unix_socket(environment: pytest.MonkeyPatch) -> None:
+    give(environment, {"GRPC_ADDRESS": "unix:/run/live-sessions/1.sock"})
+    assert load().grpc_address == "unix:/run/live-sessions/1.sock"
+
+
 def test_a_url_may_end_with_a_slash(environment: pytest.MonkeyPatch) -> None:
     give(environment, {"PUBLIC_URL": "https://live.example/"})
     assert load().public_url == "https://live.example"
@@ -182,13 +222,29 @@ def test_settings_cannot_be_changed() -> None:
         load().public_url = "https://elsewhere.example"
 
 
+def test_events_go_to_the_very_url_that_was_given(environment: pytest.MonkeyPatch) -> None:
+    give(environment, EVENTS)
+    url = load().events_url
+    assert url is not None
+    assert url.get_secret_value() == EVENTS["EVENTS_URL"]
+
+
+def test_events_are_signed_with_each_of_the_secrets_that_were_given(environment: pytest.MonkeyPatch) -> None:
+    other = "whsec_" + base64.b64encode(b"x" * 64).decode()
+    give(environment, EVENTS | {"EVENTS_SECRET": f"{other}, {EVENTS_SECRET}"})
+    secret = load().events_secret
+    assert secret is not None
+    assert signing_keys(secret) == [b"x" * 64, b"a secret of the events, 5c"]
+
+
 # What is never told
 
 
-def test_neither_repr_nor_str_shows_a_secret() -> None:
+def test_neither_repr_nor_str_shows_a_secret(environment: pytest.MonkeyPatch) -> None:
+    give(environment, EVENTS)
     settings = load()
     for text in (repr(settings), str(settings), str(settings.shown())):
-        assert [secret for secret in SECRETS if secret in text] == []
+        assert [secret for secret in (*SECRETS, HOOK_PASSWORD, EVENTS_SECRET) if secret in text] == []
 
 
 def test_what_is_shown_at_the_start_is_all_but_secrets(environment: pytest.MonkeyPatch) -> None:

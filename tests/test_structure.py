@@ -72,8 +72,8 @@ def test_only_the_settings_read_the_environment() -> None:
     assert who_names("getenv") == set()
 
 
-def test_only_daily_knows_httpx() -> None:
-    assert who_imports("httpx") == {"server/daily/gateway.py"}
+def test_only_the_gateway_to_daily_and_the_way_to_the_products_back_end_know_httpx() -> None:
+    assert who_imports("httpx") == {"server/daily/gateway.py", "server/receiver.py"}
 
 
 def test_only_the_metrics_know_prometheus() -> None:

@@ -1,19 +1,19 @@
 """From 1.0 to now: what its servers left unfinished is due, and its events that were not applied wait to be."""
 
+import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
+from subprocess import PIPE, Popen
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.config import Config
 
 from sandbox.stack import Stack
 from storage import migrations
 from storage.errors import StorageUnavailable
+from tests.own_databases import migrate, new_database
+from tests.servers import ROOT
 
 OF_1_0 = "0002"
 LINES = """
@@ -32,16 +32,9 @@ UNION ALL SELECT 'recording', room_name FROM recordings JOIN sessions ON session
 @pytest.fixture
 def url(stack: Stack) -> Iterator[str]:
     """A database as 1.0 made it."""
-    name = f"of_1_0_{uuid4().hex}"
-    with psycopg.connect(stack.database_url, autocommit=True) as database:
-        database.execute(f"CREATE DATABASE {name}")
-        url = urlsplit(stack.database_url)._replace(path=f"/{name}").geturl()
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-        config.attributes["database_url"] = url
-        command.upgrade(config, OF_1_0)
+    with new_database(stack.database_url) as url:
+        migrate(url, OF_1_0)
         yield url
-        database.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -111,6 +104,25 @@ def test_events_that_were_not_applied_wait_to_be(url: str, old: psycopg.Connecti
     migrations.upgrade(url)
     kept = old.execute("SELECT id, type, convert_from(body, 'UTF8'), due_at IS NOT NULL FROM daily_events").fetchall()
     assert kept == [("waits", "meeting.started", '{"id": "é"}', True)]
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["an empty database", "one that is migrated already"])
+def test_many_may_migrate_at_once(stack: Stack, times: int) -> None:
+    """Processes, for Alembic's state is the process's."""
+    code = "import sys; from storage import migrations; print(flush=True); input(); migrations.upgrade(sys.argv[1])"
+    with new_database(stack.database_url) as url, ExitStack() as running:
+        for _ in range(times):
+            command = [sys.executable, "-c", code, url]
+            those = [running.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, cwd=ROOT)) for _ in range(4)]
+            for one in those:
+                assert one.stdout
+                assert one.stdout.readline()  # it only waits for the word
+            for one in those:
+                assert one.stdin
+                one.stdin.write(b"\n")
+                one.stdin.flush()
+            assert [one.wait(60) for one in those] == [0] * 4
+        migrations.check(url)
 
 
 def test_a_migration_that_finds_a_table_in_use_gives_up_soon_and_can_be_repeated(

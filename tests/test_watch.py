@@ -60,7 +60,9 @@ def hold(rest: Rest, daily: DailyControl, room: str, watcher: Watcher) -> None:
     rest.call("POST", f"/sessions/{room}/participants/sam/remove", ME)
     eventually(lambda: done(5))
     rest.call("POST", f"/sessions/{room}/stop-recording", ME)
-    eventually(lambda: ("session", "ended") in watcher.states)
+    recordings = f"/sessions/{room}/recordings"
+    eventually(lambda: "s3Key" in rest.call("GET", recordings, ME).json()[0])  # Daily's last word
+    eventually(lambda: watcher.states[-1] in CLASS[-2:] and watcher.states.count(("recording", "completed")) > 1)
 
 
 def request(room: str, after: int = 0) -> rpc.WatchLiveSessionRequest:

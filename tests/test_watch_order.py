@@ -4,7 +4,8 @@ told once, in order, and what was told last is what is so."""
 import asyncio
 import gc
 import itertools
-from collections.abc import Callable
+from asyncio import Event
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -200,6 +201,40 @@ def test_each_revision_is_told_once_in_order_and_the_last_ones_are_the_present_s
             await store.close()
 
     asyncio.run(run())
+
+
+async def come_during_a_look(url: str) -> list[int]:
+    """The revisions told to one who comes, and is told the present state, between the beginning of a look, which knows
+    nothing of them, and the moment whose commits it sees; and something changes just then."""
+    store, committed = Store(url, {}), Event()
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+        rooms, server = await make_rooms(database), Watching(store, encode)
+        first, late = map(Follower, rooms)
+        await first.come(server)
+        await until(lambda: bool(first.told))
+        looks = store.events.committed
+        held: list[UUID] = []
+
+        async def look(since: str | None, watched: Sequence[UUID]) -> Any:
+            held[:] = watched
+            await committed.wait()
+            return await looks(since, watched)
+
+        store.events.committed = look  # type: ignore[method-assign]
+        await until(lambda: len(held) == 1)
+        await late.come(server)
+        await until(lambda: bool(late.told))
+        await apply(database, late.room, ("limit", "7"))
+        committed.set()
+        await until(lambda: late.last == 2)
+        await asyncio.gather(first.go(), late.go())
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    await store.close()
+    return [revision for revision, _ in late.told]
+
+
+def test_who_comes_while_the_reader_looks_misses_nothing(stack: Stack) -> None:
+    assert asyncio.run(come_during_a_look(stack.database_url)) == [1, 2]
 
 
 def left_over() -> int:

@@ -1,5 +1,5 @@
 """The one way to Daily: each request waits for its turn in the deployment's budget, is sent with the key, and is sent
-again where that is safe. Only here is httpx known."""
+again where that is safe. Only here and in `server.receiver` is httpx known."""
 
 import asyncio
 import re

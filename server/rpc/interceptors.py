@@ -60,6 +60,8 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._wrapped: dict[str, RpcMethodHandler] = {}
         self._calls = 0
         self._streams = 0
+        self.last_call = 0.0
+        """When it came, by time.monotonic()."""
         announce(SERVICE, METHODS)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -86,7 +88,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         read, behaviour = handler.request_deserializer, handler.unary_unary
 
         async def call(data: bytes, context: Context) -> Any:
-            started = time.monotonic()
+            self.last_call = started = time.monotonic()
             allowed = context.time_remaining()
             self._calls += 1
             try:
@@ -111,7 +113,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         read, behaviour = handler.request_deserializer, handler.unary_stream
 
         async def call(data: bytes, context: Context) -> None:
-            started = time.monotonic()
+            self.last_call = started = time.monotonic()
             self._streams += 1
             try:
                 if self._streams > MAX_STREAMS:

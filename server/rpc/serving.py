@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,8 +19,12 @@ from server.rpc.open_services import add_open_services
 
 logger = logging.getLogger(__name__)
 
+READY, NOT_READY = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 HEALTH_INTERVAL = 2.0
 """Seconds in which Envoy learns that we take no more calls."""
+QUIET, PATIENCE = 0.5, 5.0
+"""Seconds without a call after which none is on its way, and those in which that must come: who looks at no health
+goes on calling."""
 GRACE = 15.0
 """Seconds that calls in flight get to finish: longer than any call may take."""
 OPTIONS = [
@@ -56,9 +61,11 @@ async def serving(
     authenticator: Authenticator,
     address: str,
     end_streams: Callable[[], None] = lambda: None,
-) -> AsyncIterator[None]:
-    """Takes calls inside; at its end streams are told to end, and calls in flight finish. Raises CannotListen."""
-    server = grpc.aio.server(interceptors=[Interceptor(authenticator)], options=OPTIONS)
+) -> AsyncIterator[Callable[[bool], Awaitable[None]]]:
+    """Takes calls inside, and is told whether it should be given any, which it should not at first; at its end streams
+    are told to end, and calls in flight finish. Raises CannotListen."""
+    interceptor = Interceptor(authenticator)
+    server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_of_a_defect)
     with generic_handlers_only(server):
         add_LiveSessionsServicer_to_server(servicer, server)
@@ -67,16 +74,34 @@ async def serving(
         server.add_insecure_port(address)
     except RuntimeError:
         raise CannotListen(f"cannot listen on {address}") from None
-    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)  # clients that balance ask for it by name
+
+    async def set_ready(is_ready: bool) -> None:
+        """The service's own health, which Envoy and probes of readiness ask for by its name. That of the process, which
+        has none, is SERVING until it drains: nobody should restart it for what is not its fault."""
+        await checks.set(SERVICE, READY if is_ready else NOT_READY)
+
+    await set_ready(False)
     await server.start()
     logger.info("serving on %s", address)
-    yield
+    yield set_ready
     logger.info("draining")
     await checks.enter_graceful_shutdown()
     end_streams()
     await asyncio.sleep(HEALTH_INTERVAL)
+    await _quiet(interceptor)
     await server.stop(GRACE)
     logger.info("stopped")
+
+
+async def _quiet(interceptor: Interceptor) -> None:
+    """gRPC answers CANCELLED to a call that comes in the moment of `stop`, and nobody may repeat it: let none come."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                since = time.monotonic() - interceptor.last_call
+                if since > QUIET:
+                    return
+                await asyncio.sleep(QUIET - since)
 
 
 def _tells_of_a_defect(record: logging.LogRecord) -> bool:

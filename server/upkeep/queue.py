@@ -38,7 +38,7 @@ async def run(service: Service, works: Mapping[Line, Work]) -> None:
     async with asyncio.TaskGroup() as lines:
         lines.create_task(_look(service))
         for line, work in works.items():
-            lines.create_task(_serve(service, line, work))
+            lines.create_task(serve(service, line, work))
 
 
 async def _look(service: Service) -> None:
@@ -60,7 +60,8 @@ async def _look(service: Service) -> None:
         await asyncio.sleep(INTERVAL)
 
 
-async def _serve(service: Service, line: Line, work: Work) -> None:
+async def serve(service: Service, line: Line, work: Work) -> None:
+    """Until cancelled; what is being worked on goes on."""
     busy: set[asyncio.Task[None]] = set()
     while True:
         service.due[line].clear()

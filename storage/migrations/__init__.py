@@ -8,15 +8,18 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from storage.errors import StorageError, StorageUnavailable
+from storage.errors import StorageError, StorageUnavailable, cause
 
 
 def upgrade(database_url: str) -> None:
     """Raises StorageError."""
     with _translated():
-        command.upgrade(_config(database_url), "head")
+        try:
+            command.upgrade(_config(database_url), "head")
+        except IntegrityError:  # of an empty database somebody else made the first table at the same moment
+            command.upgrade(_config(database_url), "head")
 
 
 def check(database_url: str) -> None:
@@ -25,9 +28,9 @@ def check(database_url: str) -> None:
         command.check(_config(database_url))
 
 
-def newest() -> str:
-    """The revision that this code needs."""
-    return str(ScriptDirectory.from_config(_config("")).get_current_head())
+def revisions() -> list[str]:
+    """All that we know, the newest first."""
+    return [script.revision for script in ScriptDirectory(str(Path(__file__).parent)).walk_revisions()]
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise StorageUnavailable(str(error.orig)) from error
+        raise StorageUnavailable(cause(error)) from error
     except CommandError as error:
         raise StorageError(str(error)) from error
 

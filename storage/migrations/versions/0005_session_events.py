@@ -13,13 +13,14 @@ revision = "0005"
 down_revision = "0004"
 
 TIME = postgresql.TIMESTAMP(timezone=True, precision=3)
+DUE = postgresql.TIMESTAMP(timezone=True)
 
 # The plans of all these functions are made once for a connection, when the tables may still be empty. They must not
 # read a table whole ever after: hence `enable_seqscan`, and NOT IN and LATERAL, which are hashed or looked up whatever
 # the sizes seemed to be.
 #
 # The one place that writes events. The session's row gives each its revision and stays locked until the transaction
-# ends, so that revisions are seen in their order and without gaps. Many events of many sessions are three writes.
+# ends, so that revisions are seen in their order and without gaps. Many events of many sessions are a few writes.
 TELL = """
 CREATE FUNCTION tell(session_ids uuid[], types text[], states jsonb[]) RETURNS void
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
@@ -40,9 +41,14 @@ BEGIN
         FROM numbered
         CROSS JOIN LATERAL unnest(numbered.types, numbered.states) WITH ORDINALITY AS event (type, state, number)
         RETURNING session_id, revision, type
+    ), delivered AS (
+        INSERT INTO deliveries (session_id, revision)
+        SELECT session_id, revision FROM written WHERE deliver AND type <> 'session.closed'
+        RETURNING session_id
     )
-    INSERT INTO deliveries (session_id, revision)
-    SELECT session_id, revision FROM written WHERE deliver AND type <> 'session.closed';
+    INSERT INTO outboxes (id, due_at) SELECT session_id, clock_timestamp() FROM delivered GROUP BY session_id
+    ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at
+    WHERE outboxes.due_at IS NULL OR outboxes.due_at > excluded.due_at;
 END $$
 """
 
@@ -277,7 +283,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), primary_key=True, server_default=sa.text("gen_random_uuid()")),
         sa.Column("session_id", sa.Uuid(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
-        sa.Column("due_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.func.clock_timestamp()),
+        sa.Column("created_at", DUE, nullable=False, server_default=sa.func.clock_timestamp()),
+        sa.Column("due_at", DUE, server_default=sa.func.clock_timestamp()),
         sa.Column("attempts", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("delivered_at", TIME),
         sa.Column("error", sa.Text()),
@@ -289,7 +296,17 @@ def upgrade() -> None:
         ),
     )
     op.create_index("deliveries_session_id_revision", "deliveries", ["session_id", "revision"], unique=True)
-    op.create_index("deliveries_due", "deliveries", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
+    is_due, has_failed = sa.text("due_at IS NOT NULL"), sa.text("due_at IS NULL AND delivered_at IS NULL")
+    op.create_index("deliveries_due", "deliveries", ["session_id", "due_at"], postgresql_where=is_due)
+    op.create_index("deliveries_created_at", "deliveries", ["created_at", "id"])
+    op.create_index("deliveries_failed", "deliveries", ["created_at", "id"], postgresql_where=has_failed)
+    op.create_table(
+        "outboxes",
+        sa.Column("id", sa.Uuid(), sa.ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("due_at", DUE),
+        sa.Column("attempts", sa.Integer(), nullable=False, server_default=sa.text("0")),
+    )
+    op.create_index("outboxes_due", "outboxes", ["due_at"], postgresql_where=is_due)
     for statement in (
         STATES,
         STAYS,
@@ -325,6 +342,7 @@ def downgrade() -> None:
     functions = "tell_recording, tell_session, tell_participants, tell_new_participant, tell_stays, tell_new_stays"
     op.execute(f"DROP FUNCTION {functions}, tell, stays, stays_changed")
     op.execute("DROP FUNCTION session_state, recording_state, participant_state, milliseconds")
+    op.drop_table("outboxes")
     op.drop_table("deliveries")
     op.drop_table("session_events")
     op.drop_column("sessions", "revision")
