@@ -314,7 +314,8 @@ local function pass_events(handle, headers)
   end
   for chunk in handle:bodyChunks() do
     if chunk:length() > 0 then
-      local events = complete(chunk:getBytes(0, chunk:length()))
+      local json = chunk:getBytes(0, chunk:length())
+      local events = complete(json, 1, #json)
       chunk:setBytes((events:gsub('data: {"revision":(%d+),"at":"([^"]+)"', event)))
     end
   end

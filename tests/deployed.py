@@ -62,8 +62,8 @@ def an_envoy(directory: Path, server: str) -> Iterator[envoy.Addresses]:
     """One of its own with the shipped file, before this server, which need not be there."""
     workspace = Workspace(directory)
     workspace.claim()
-    with free_port() as rest, free_port() as grpc, free_port() as admin:
-        addresses = envoy.Addresses(rest=rest, grpc=grpc, admin=admin, servers=[server])
+    with free_port() as rest, free_port() as grpc, free_port() as metrics, free_port() as admin:
+        addresses = envoy.Addresses(rest=rest, grpc=grpc, metrics=metrics, admin=admin, servers=[server])
         file = directory / "envoy.yaml"
         file.write_text(envoy.configuration(addresses))
         ready = f"http://{HOST}:{admin}/ready"

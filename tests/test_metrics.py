@@ -18,6 +18,7 @@ from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.ports import HOST, free_port
 from sandbox.stack import Stack
+from storage.queue import Line
 from tests import servers
 from tests.clients import DailyControl, Rest, at_once, bearer, eventually, http_client, new_stack
 from tests.due import is_due
@@ -195,7 +196,7 @@ def test_what_is_due_is_told_with_its_age(server: Target, own: Stack, rest: Rest
         eventually(lambda: server.value("live_sessions_upkeep_oldest_due_seconds", kind="session") > 1)
         assert due == 1
     eventually(lambda: server.value("live_sessions_upkeep_due", kind="session") == 0)
-    kinds = {"end", "closing", "session", "moderation", "start", "recording", "meeting", "chore", "event"}
+    kinds = {line.value for line in Line} | {"event"}
     assert server.labels("live_sessions_upkeep_due", "kind") == {(kind,) for kind in kinds}
 
 
