@@ -102,8 +102,9 @@ def test_docker_compose_names_what_is_missing(name: str, tmp_path: Path) -> None
 
 
 def test_the_examples_values_are_settings_that_a_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = COMPOSE["x-settings"].keys()
-    values = example() | {"LIVE_SESSIONS_DATABASE_URL": "postgresql://live_sessions:change-me@postgres/live_sessions"}
+    given = COMPOSE["x-settings"]
+    values = given | example()
+    values["LIVE_SESSIONS_DATABASE_URL"] = "postgresql://live_sessions:change-me@postgres/live_sessions"
     settings = taken(monkeypatch, {name: values[name] for name in given})
     assert settings.public_url == "https://live.example.com"
 
