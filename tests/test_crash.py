@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from live_sessions.v1 import resources_pb2 as pb
 from tests.crash import checker, crippled, plan, twins, undone
 from tests.crash.facts import Facts
-from tests.crash.journal import Journal
+from tests.crash.journal import Journal, Stream, Watched
 from tests.crash.plan import Number, PlannedSession
 from tests.crash.run import Report, run
 from tests.crash.workload import NOBODY
@@ -71,10 +73,59 @@ def untold(facts: Facts, **times: Any) -> None:
     facts.connections[0].update({"joined_at": None, "left_at": None} | polled | times)
 
 
+def seen(status: pb.LiveSession.Status.ValueType = pb.LiveSession.ended) -> pb.LiveSession:
+    return pb.LiveSession(id="1", status=status)
+
+
+def sam(left: bool = True, **changes: Any) -> pb.SessionParticipant:
+    left_at = Timestamp(seconds=2) if left else None
+    return pb.SessionParticipant(id="p", joined_at=Timestamp(seconds=1), left_at=left_at, **changes)
+
+
+def recorded(id: str = "r", seconds: int = 1) -> pb.Recording:
+    return pb.Recording(id=id, recording_id="rec", created_at=Timestamp(seconds=seconds))
+
+
+def tell(revision: int, noun: Any) -> pb.LiveSessionEvent:
+    kinds = {pb.LiveSession: "session", pb.SessionParticipant: "participant", pb.Recording: "recording"}
+    return pb.LiveSessionEvent(revision=revision, **{kinds[type(noun)]: noun})
+
+
+def change(revision: int, type: str, id: str, **state: Any) -> dict[str, Any]:
+    return {"revision": revision, "type": type, "state": {"id": id} | state}
+
+
+CHANGES = (
+    change(1, "session.live", "1"),
+    change(2, "recording.started", "r", recording_id="rec", created_at=1),
+    change(3, "participant.joined", "p", joined_at=1, left_at=None),
+    change(4, "participant.left", "p", joined_at=1, left_at=2),
+    change(5, "session.ended", "1"),
+    change(6, "session.closed", "1"),
+)
+HEARTBEAT = pb.LiveSessionEvent(revision=5, heartbeat=pb.LiveSessionEvent.Heartbeat())
+
+
+def followers() -> list[Watched]:
+    """The instructor, who began when Sam was inside, was told half of it first, came back once and was told the end;
+    and somebody who was told of the session alone."""
+    half = [tell(0, seen(pb.LiveSession.live))]
+    state = [*half, tell(0, recorded()), tell(3, sam(left=False))]
+    mine = [Stream(0, half), Stream(0, [*state, tell(4, sam())]), Stream(4, [tell(5, seen()), HEARTBEAT], ended=True)]
+    theirs = Stream(0, [tell(1, seen(pb.LiveSession.live)), tell(5, seen())], ended=True)
+    return [Watched(ROOM, "ada", mine), Watched(ROOM, None, [theirs])]
+
+
+def retell(facts: Facts, *events: pb.LiveSessionEvent, after: int = 0) -> None:
+    """The instructor was told this alone, or after a revision this besides."""
+    [me, *_] = facts.journal.watched
+    me.streams = [*(me.streams if after else ()), Stream(after, list(events), ended=True)]
+
+
 @pytest.fixture
 def facts() -> Facts:
-    """All is well: a session, stopped and closed, one stay, one finished recording, and everything was acknowledged;
-    another application has a room, a call and a recording."""
+    """All is well: a session, stopped and closed, one stay, one finished recording, and everything was acknowledged and
+    told; another application has a room, a call and a recording."""
     recording = {"id": "r", "room_name": ROOM, "instance_id": "r", "recording_id": "rec", "status": "completed"}
     connection = {"id": "s", "room_name": ROOM, "daily_user_id": "sam", "joined_at": at(JOINED), "left_at": at(LEFT)}
     types = ("participant.joined", "participant.left")
@@ -109,7 +160,10 @@ def facts() -> Facts:
             stops=[(ROOM, "rec")],
             tokens=[(ROOM, "sam", "student")],
             others=[{"room": OTHER, "session_ids": ["theirs"], "recording": "theirs", "webhook": "theirs"}],
+            watched=followers(),
         ),
+        changes={ROOM: list(CHANGES)},
+        shown={ROOM: [seen(), sam(), recorded()]},
     )
 
 
@@ -214,6 +268,25 @@ FALSIFIED: list[tuple[str, str, Callable[[Facts], object]]] = [
     ("lost token", "no participant", lambda f: f.journal.tokens.append((ROOM, "eve", "student"))),
     ("lost removal", "they are not removed", lambda f: f.journal.removals.append((ROOM, "sam"))),
     ("key with several sessions", "2 sessions", lambda f: f.sessions.append(session(id="2", room_name="b"))),
+    ("told nothing", "ada was told nothing", retell),
+    ("told twice", "told 5 after 5", lambda f: retell(f, tell(5, seen()), after=4)),
+    ("told twice", "told 4 after 5", lambda f: retell(f, tell(4, sam()), after=3)),
+    ("change missed", "anybody was told [1], and not [5]", lambda f: f.journal.watched[1].streams[0].told.pop()),
+    ("change missed", "ada was told [1], and not [2, 3, 4, 5]", lambda f: retell(f, tell(1, seen()))),
+    ("change missed", "and not [7]", lambda f: f.changes[ROOM].append(change(7, "recording.completed", "r"))),
+    ("state not whole", "at 3 it was ['1', 'p', 'r']", lambda f: retell(f, tell(0, seen()), tell(3, recorded()))),
+    ("state not whole", "at 5 it was ['1', 'r']", lambda f: retell(f, tell(5, seen()))),
+    ("told otherwise", "mic_allowed: true", lambda f: f.shown[ROOM].__setitem__(1, sam(mic_allowed=True))),
+    ("told otherwise", 'not told id: "q"', lambda f: f.shown[ROOM].insert(2, recorded("q", seconds=2))),
+    ("told otherwise", "it is", lambda f: f.shown[ROOM].pop()),
+    (
+        "told what is not theirs",
+        "anybody was told of 1",
+        lambda f: f.journal.watched[1].streams[0].told.append(tell(6, sam())),
+    ),
+    ("stream not ended", "anybody waits", lambda f: setattr(f.journal.watched[1].streams[0], "ended", False)),
+    ("stream not ended", "has not closed", lambda f: f.sessions[0].update(room_deleted_at=None)),
+    ("unexpected answer", "was refused: 404", lambda f: f.journal.watched[1].refusals.append("404")),
     ("unexpected answer", "Session not found", lambda f: f.journal.surprises.append(("start", "Session not found"))),
 ]
 
@@ -245,6 +318,7 @@ DISOBEYED: list[tuple[str, Callable[[Facts], object]]] = [
     ("removed and inside", lambda f: class_goes_on(f, was_kicked=True)),
     ("permission differs", lambda f: class_goes_on(f, mic_allowed=False)),
     ("limit differs", lambda f: (class_goes_on(f), f.sessions[0].update(max_participants=50))),
+    ("told otherwise", lambda f: (class_goes_on(f), f.shown[ROOM].__setitem__(1, sam(left=False)))),
 ]
 
 
@@ -304,6 +378,12 @@ FOUND = {
     "eject": {"inside after closing"},
     "webhook": {"webhook"},
     "budget": {"refused by limits"},
+    "first": {"told nothing"},
+    "resume": {"told twice"},
+    "state": {"state not whole"},
+    "change": {"change missed", "told otherwise"},
+    "owner": {"told what is not theirs"},
+    "last": {"stream not ended"},
 }
 
 
