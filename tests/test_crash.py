@@ -1,264 +1,15 @@
-"""The crash test in short, and that its checker can fail: on falsified facts, and where upkeep leaves out a part."""
+"""The crash test in short, and that its checker finds out a server that leaves out a part of what it does."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.crash import checker, crippled, plan, twins, undone
-from tests.crash.facts import Facts
-from tests.crash.journal import Journal
-from tests.crash.plan import Number, PlannedSession
+from tests.crash import crippled, plan, twins
+from tests.crash.plan import Number
 from tests.crash.run import Report, run
-from tests.crash.workload import NOBODY
-
-ROOM, OTHER = "ls-room", "another application's"
-JOINED, LEFT, CLOSED = 1_900_000_000.123, 1_900_000_060.456, 1_900_000_070
-NOW = datetime.fromtimestamp(CLOSED + 600, UTC)
-STARTS_AT = "2030-01-01T10:00:00.000Z"
-ASKED = PlannedSession(0, "ada", {"courseId": "c", "startsAt": STARTS_AT, "recordingEnabled": True}, "key")
-BUTTON = "c3df927c-f738-4471-a2b7-066fa7e95a6b"
-
-
-def at(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def session(**changes: Any) -> dict[str, Any]:
-    return {
-        "id": "1",
-        "room_name": ROOM,
-        "course_id": "c",
-        "status": "ended",
-        "starts_at": datetime.fromisoformat(STARTS_AT),
-        "ends_at": at(LEFT),
-        "created_by": "ada",
-        "recording_enabled": True,
-        "max_participants": None,
-        "idempotency_key": "key",
-        "created_at": at(JOINED - 60),
-        "room_created_at": at(JOINED - 59),
-        "end_requested_at": at(LEFT),
-        "closes_at": at(CLOSED),
-        "room_deleted_at": at(CLOSED),
-        "live_at": at(JOINED),
-        "due_at": None,
-    } | changes
-
-
-def scheduled(**changes: Any) -> dict[str, Any]:
-    times = dict.fromkeys(("ends_at", "end_requested_at", "closes_at", "room_deleted_at", "live_at"))
-    return session() | {"id": "2", "room_name": "b", "status": "scheduled", "idempotency_key": None} | times | changes
-
-
-def stay(**changes: Any) -> dict[str, Any]:
-    return {"room": ROOM, "session_id": "s", "user_id": "sam", "joined_at": JOINED, "left_at": LEFT} | changes
-
-
-def at_daily(id: str = "rec", **changes: Any) -> dict[str, Any]:
-    recording = {"id": id, "room_name": ROOM, "status": "finished", "start_ts": JOINED, "end_ts": LEFT}
-    return recording | {"duration": 60, "s3key": "s3", "instance_id": "r"} | changes
-
-
-def untold(facts: Facts, **times: Any) -> None:
-    """No event told of the stay; the row has what was read from Daily's records."""
-    facts.events.clear()
-    polled = {"polled_joined_at": at(int(JOINED)), "polled_left_at": at(int(LEFT))}
-    facts.connections[0].update({"joined_at": None, "left_at": None} | polled | times)
-
-
-@pytest.fixture
-def facts() -> Facts:
-    """All is well: a session, stopped and closed, one stay, one finished recording, and everything was acknowledged;
-    another application has a room, a call and a recording."""
-    recording = {"id": "r", "room_name": ROOM, "instance_id": "r", "recording_id": "rec", "status": "completed"}
-    connection = {"id": "s", "room_name": ROOM, "daily_user_id": "sam", "joined_at": at(JOINED), "left_at": at(LEFT)}
-    types = ("participant.joined", "participant.left")
-    settled = {"duration": 60, "s3_key": "s3", "failure_reason": None, "settled_at": at(CLOSED), "due_at": None}
-    webhook = {"uuid": "ours", "url": "http://ours", "state": "ACTIVE", "eventTypes": ["a type"] * undone.EVENT_TYPES}
-    theirs = {"uuid": "theirs", "url": NOBODY, "state": "FAILED", "updatedAt": 1, "createdAt": 1}
-    return Facts(
-        now=NOW,
-        sessions=[session()],
-        recordings=[recording | settled],
-        participants=[
-            {"room_name": ROOM, "user_id": "sam", "daily_user_id": "sam", "role": "student"}
-            | {"was_kicked": False, "mic_allowed": True, "camera_allowed": True}
-        ],
-        connections=[connection | {"polled_joined_at": None, "polled_left_at": None}],
-        meetings=[{"id": "m", "room_name": ROOM, "compared_at": at(CLOSED), "due_at": None}],
-        events=[event(type) for type in types],
-        chores=[{"id": "webhook", "due_at": NOW}],
-        state={
-            "rooms": [{"name": OTHER}],
-            "recordings": [at_daily(), at_daily("theirs", room_name=OTHER, end_ts=None, status="in-progress")],
-            "connections": [stay(), stay(room=OTHER, session_id="theirs", left_at=None)],
-            "meetings": [{"id": "m", "room": ROOM}, {"id": "theirs", "room": OTHER}],
-            "webhooks": [webhook | {"updatedAt": 2, "createdAt": 1}, theirs],
-            "settings": {"min_stay": 10},
-            "calls": {"GET /": 101},
-            "refused": {"default": 1},
-        },
-        journal=Journal(
-            creates=[(ASKED, {"_id": "1", "roomName": ROOM})],
-            starts=[(ROOM, "rec")],
-            stops=[(ROOM, "rec")],
-            tokens=[(ROOM, "sam", "student")],
-            others=[{"room": OTHER, "session_ids": ["theirs"], "recording": "theirs", "webhook": "theirs"}],
-        ),
-    )
-
-
-def event(type: str, **changes: Any) -> dict[str, Any]:
-    row = {"id": type, "type": type, "room_name": ROOM, "due_at": None, "error": None}
-    return row | {"session_id": "s", "recording_id": None} | changes
-
-
-def test_the_checker_finds_nothing_where_rows_daily_and_answers_agree(facts: Facts) -> None:
-    assert checker.check(facts) == []
-
-
-def test_a_stay_of_which_no_event_told_is_known_to_the_second_of_dailys_records(facts: Facts) -> None:
-    untold(facts)
-    assert checker.check(facts) == []
-
-
-def test_nobody_knows_when_a_short_stay_ended_of_whose_end_no_event_told(facts: Facts) -> None:
-    facts.state["connections"][0].update(left_at=JOINED + 5)
-    del facts.events[1]
-    assert checker.check(facts) == []
-
-
-FALSIFIED: list[tuple[str, str, Callable[[Facts], object]]] = [
-    ("room without session", "no row", lambda f: f.state["rooms"].append({"name": "other"})),
-    ("room without session", "removed", lambda f: f.state["rooms"].append({"name": ROOM})),
-    ("open session without room", "scheduled", lambda f: f.sessions.append(scheduled())),
-    ("unfinished create", "taken back", lambda f: f.sessions.append(scheduled(room_created_at=None))),
-    (
-        "unfinished start",
-        "the start of r",
-        lambda f: f.recordings[0].update(recording_id=None, status="processing"),
-    ),
-    ("unfinished end", "it is live", lambda f: f.sessions[0].update(status="live")),
-    ("unfinished closing", "should have closed", lambda f: f.sessions[0].update(room_deleted_at=None)),
-    ("unfinished closing", "closes at None", lambda f: f.sessions[0].update(closes_at=None)),
-    ("unfinished closing", "is due at", lambda f: f.sessions[0].update(due_at=NOW)),
-    ("unfinished recording", "rec is processing", lambda f: f.recordings[0].update(status="processing")),
-    ("unfinished recording", "settled at None", lambda f: f.recordings[0].update(settled_at=None)),
-    ("meeting not compared", "compared_at", lambda f: f.meetings[0].update(compared_at=None)),
-    ("meeting not compared", "None", lambda f: f.meetings.clear()),
-    ("event not applied", "odd", lambda f: f.events[0].update(due_at=NOW, error="odd")),
-    ("overdue", "the chore", lambda f: f.chores[0].update(due_at=NOW - timedelta(seconds=16))),
-    ("open for ever", "still live", lambda f: f.sessions.append(scheduled(status="live"))),
-    (
-        "open for ever",
-        "nobody came",
-        lambda f: f.sessions.append(scheduled(starts_at=at(JOINED))),
-    ),
-    ("recorded after closing", "still runs", lambda f: f.state["recordings"][0].update(end_ts=None)),
-    (
-        "recorded after closing",
-        "ran until",
-        lambda f: f.state["recordings"][0].update(end_ts=CLOSED + 121),
-    ),
-    ("inside after closing", "left at None", lambda f: f.state["connections"][0].update(left_at=None)),
-    ("inside after closing", "left at 19", lambda f: f.state["connections"][0].update(left_at=CLOSED + 0.1)),
-    (
-        "recording in no row",
-        "instance " + BUTTON,
-        lambda f: f.state["recordings"].append(at_daily("button", instance_id=BUTTON)),
-    ),
-    (
-        "recordings overlap",
-        "stray started while rec ran",
-        lambda f: f.state["recordings"].append(at_daily("stray", start_ts=LEFT - 0.001)),
-    ),
-    (
-        "recordings overlap",
-        "rec started while first ran",
-        lambda f: f.state["recordings"].append(at_daily("first", start_ts=JOINED - 1, end_ts=None, status="canceled")),
-    ),
-    ("recording differs", "Daily finished rec", lambda f: f.recordings[0].update(s3_key=None)),
-    ("recording differs", "Daily finished rec", lambda f: f.recordings[0].update(duration=53)),
-    ("recording differs", "Daily canceled rec", lambda f: f.state["recordings"][0].update(status="canceled")),
-    ("recording differs", "no such recording", lambda f: f.state["recordings"].clear()),
-    ("attendance", "was there from 1900000000.123", lambda f: f.connections[0].update(joined_at=at(JOINED + 0.001))),
-    ("attendance", "to 1900000060.456", lambda f: f.connections[0].update(left_at=at(LEFT + 0.001))),
-    ("attendance", "None)", lambda f: f.connections[0].update(left_at=None)),
-    ("attendance", "which no row says", lambda f: f.connections.clear()),
-    ("attendance", "to 1900000060;", lambda f: untold(f, polled_left_at=at(CLOSED))),
-    ("attendance", "from 1900000000 ", lambda f: untold(f, polled_joined_at=at(JOINED))),
-    ("attendance", "is no participant", lambda f: f.participants.clear()),
-    ("attendance", "never in the room", lambda f: f.connections.append(f.connections[0] | {"id": "nobody's"})),
-    ("webhook", "FAILED", lambda f: f.state["webhooks"][0].update(state="FAILED")),
-    ("webhook", "[]", lambda f: f.state["webhooks"].pop(0)),
-    ("others touched", "room is gone", lambda f: f.state["rooms"].clear()),
-    ("others touched", "taken for ours", lambda f: f.sessions.append(session(id="2", room_name=OTHER))),
-    ("others touched", "was stopped", lambda f: f.state["recordings"][1].update(end_ts=LEFT)),
-    ("others touched", "broken up", lambda f: f.state["connections"][1].update(left_at=LEFT)),
-    ("others touched", "webhook was changed", lambda f: f.state["webhooks"][1].update(updatedAt=2)),
-    ("refused by limits", "refused 2 of 101", lambda f: f.state["refused"].update(default=2)),
-    ("lost create", "there is no row", lambda f: f.sessions[0].update(id="2")),
-    ("lost create", "course_id was acknowledged as c", lambda f: f.sessions[0].update(course_id="d")),
-    ("lost create", "max_participants", lambda f: f.sessions[0].update(max_participants=5)),
-    ("lost create", "starts_at", lambda f: f.sessions[0].update(starts_at=NOW)),
-    ("lost delete", "session is None", lambda f: f.journal.deletes.append("b")),
-    ("lost delete", "Daily still has the room", lambda f: f.journal.deletes.append(OTHER)),
-    ("lost start", "there is no row", lambda f: f.journal.starts.append((ROOM, "other"))),
-    ("lost stop", "it is failed", lambda f: f.recordings[0].update(status="failed")),
-    ("lost stop", "session is live", lambda f: f.sessions[0].update(status="live")),
-    ("lost token", "no participant", lambda f: f.journal.tokens.append((ROOM, "eve", "student"))),
-    ("lost removal", "they are not removed", lambda f: f.journal.removals.append((ROOM, "sam"))),
-    ("key with several sessions", "2 sessions", lambda f: f.sessions.append(session(id="2", room_name="b"))),
-    ("unexpected answer", "Session not found", lambda f: f.journal.surprises.append(("start", "Session not found"))),
-]
-
-
-@pytest.mark.parametrize(
-    ("rule", "detail", "falsify"), FALSIFIED, ids=[f"{rule}-{detail}" for rule, detail, _ in FALSIFIED]
-)
-def test_the_checker_reports_each_rule_that_the_facts_break(
-    facts: Facts, rule: str, detail: str, falsify: Callable[[Facts], object]
-) -> None:
-    falsify(facts)
-    assert [found for found in checker.check(facts) if found.rule == rule and detail in found.detail] != []
-
-
-def class_goes_on(facts: Facts, **changes: Any) -> None:
-    """Sam is inside, and may send all."""
-    facts.sessions[0].update(status="live", end_requested_at=None)
-    facts.state["connections"][0].update(left_at=None, permissions={"canSend": True})
-    facts.state["rooms"].append({"name": ROOM, "config": {}})
-    facts.participants[0].update(changes)
-
-
-def test_a_class_that_goes_on_as_its_instructor_wants_it_breaks_no_rule(facts: Facts) -> None:
-    class_goes_on(facts)
-    assert checker.check(facts, checker.WHILE_OPEN) == []
-
-
-DISOBEYED: list[tuple[str, Callable[[Facts], object]]] = [
-    ("removed and inside", lambda f: class_goes_on(f, was_kicked=True)),
-    ("permission differs", lambda f: class_goes_on(f, mic_allowed=False)),
-    ("limit differs", lambda f: (class_goes_on(f), f.sessions[0].update(max_participants=50))),
-]
-
-
-@pytest.mark.parametrize(("rule", "falsify"), DISOBEYED, ids=[rule for rule, _ in DISOBEYED])
-def test_the_checker_reports_what_a_class_that_goes_on_does_not_obey(
-    facts: Facts, rule: str, falsify: Callable[[Facts], object]
-) -> None:
-    falsify(facts)
-    assert [found.rule for found in checker.check(facts, checker.WHILE_OPEN)] == [rule]
-
-
-def test_every_rule_of_the_checker_is_shown_to_fail() -> None:
-    assert {rule for rule, _, _ in FALSIFIED} == checker.RULES.keys()
-    assert {rule for rule, _ in DISOBEYED} == checker.WHILE_OPEN.keys()
 
 
 def test_a_seed_chooses_the_same_operations_faults_and_blows_every_time() -> None:
@@ -292,7 +43,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_stays_undone_while_servers_and
     assert sum(count for (_, outcome), count in report.outcomes.items() if outcome == "acknowledged") >= 20
 
 
-# What the checker must find, at least, of a session whose upkeep leaves out the part, when its twin is right.
+# What the checker must find, at least, of a session with the part left out, when its twin is right.
 FOUND = {
     "end": {"unfinished end", "open for ever", "recorded after closing"},
     "closing": {"unfinished closing"},
@@ -304,13 +55,17 @@ FOUND = {
     "eject": {"inside after closing"},
     "webhook": {"webhook"},
     "budget": {"refused by limits"},
+    "first": {"told nothing"},
+    "resume": {"told twice"},
+    "state": {"state not whole"},
+    "change": {"change missed", "told otherwise"},
+    "owner": {"told what is not theirs"},
+    "last": {"stream not ended"},
 }
 
 
 @pytest.mark.parametrize("part", FOUND)
-def test_a_server_whose_upkeep_leaves_out_a_part_is_found_out(
-    part: str, runs: tuple[Report, dict[str, set[str]]]
-) -> None:
+def test_a_server_that_leaves_out_a_part_is_found_out(part: str, runs: tuple[Report, dict[str, set[str]]]) -> None:
     _, found = runs
     assert found[part] >= FOUND[part]
 

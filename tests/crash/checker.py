@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.crash import obeyed, told, truth, undone
+from tests.crash import followed, obeyed, told, truth, undone
 from tests.crash.facts import Facts, Rule
 
-WHILE_OPEN = obeyed.RULES
+WHILE_OPEN = obeyed.RULES | {"told otherwise": followed.RULES["told otherwise"]}
 """For while classes go on."""
-RULES = undone.RULES | truth.RULES | told.RULES
+RULES = undone.RULES | truth.RULES | told.RULES | followed.RULES
 
 
 @dataclass(frozen=True)

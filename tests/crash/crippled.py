@@ -1,23 +1,29 @@
 """`python -m tests.crash.crippled PART`: a server whose upkeep leaves out a part, for the checker to see.
 
 PART is a line of the queue of what is due, `inbox` (Daily's events), `webhook` (the chore that keeps it right), `eject`
-(putting people out of a room that closes) or `budget` (what Daily takes of the whole deployment). `attendance` is the
-comparison of meetings and the reading of Daily's list together, which stand in for each other.
+(putting people out of a room that closes), `budget` (what Daily takes of the whole deployment), or a part of what those
+who follow a session are told (`WATCHING`). `attendance` is the comparison of meetings and the reading of Daily's list
+together, which stand in for each other.
 `marked` leaves out all of them, where it can for the sessions alone whose course is named after the part."""
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from live_sessions.v1 import resources_pb2 as pb
 from server import __main__ as server
+from server.caller import Caller
 from server.daily.client import Daily
 from server.upkeep import attendance, inbox, recordings, sessions, webhook
 from server.usecases.service import Service
+from server.usecases.watching import Watching
 from storage.budgets import Budgets
-from storage.model import Session
+from storage.model import Role, Session
 from storage.store import Transaction
 
 Work = Callable[..., Any]
@@ -33,6 +39,15 @@ PARTS = {
     "eject": (sessions, "close"),
     "budget": (Budgets, "reserve"),
 }
+WATCHING = {
+    "first": "nothing is told at all",
+    "resume": "who comes back is told the last change once more",
+    "state": "of a state of several events the last one alone is told",
+    "change": "a state is told, and no change",
+    "owner": "everybody is taken for the instructor",
+    "last": "the stream does not end",
+}
+PARTS |= dict.fromkeys(WATCHING, (Watching, "watch"))
 MARKED = "marked"
 SOON = timedelta(seconds=2)
 
@@ -85,6 +100,27 @@ async def _at_once(_: Budgets, __: str, count: int) -> list[float]:
     return [0.0] * count
 
 
+def _watching(part: str, whole: Work, course: str | None) -> Work:
+    async def watch(watching: Watching, caller: Caller | None, room: str, after: int) -> AsyncIterator[bytes]:
+        session = await watching._store.session(room)
+        left_out = part if session is not None and course in (None, session.course_id) else ""
+        if session is not None and left_out == "owner":
+            caller = Caller(session.created_by, None, Role.INSTRUCTOR)
+        told = after
+        resumed = max(0, after - 1) if left_out == "resume" else after
+        async with aclosing(whole(watching, caller, room, resumed)) as messages:
+            async for message in messages:
+                revision = pb.LiveSessionEvent.FromString(message).revision
+                untold = {"first": True, "state": revision == 0, "change": told > 0}
+                told = told or revision
+                if not untold.get(left_out):
+                    yield message
+        if left_out == "last":
+            await asyncio.Event().wait()
+
+    return watch
+
+
 def course_without(part: str) -> str:
     return f"without {part}"
 
@@ -99,6 +135,8 @@ def leave_out(part: str, *, marked: bool) -> None:
     elif part == "eject":
         replacement, eject = partial(_close, whole), Daily.eject
         setattr(Daily, "eject", lambda *whom, **more: _eject(eject, course, *whom, **more))  # noqa: B010
+    elif part in WATCHING:
+        replacement = _watching(part, whole, course)
     elif part == "inbox":
         replacement = partial(_take, whole, course)
     elif course is None or part == "webhook":

@@ -22,6 +22,7 @@ from tests.crash.checker import Violation
 from tests.crash.facts import Facts
 from tests.crash.killer import Killer
 from tests.crash.network import HOST, Link, Network, running_network
+from tests.crash.watchers import Watchers
 from tests.crash.workload import NOBODY, Workload
 
 BOUND = 240.0
@@ -75,8 +76,8 @@ def run(
         _prepare(daily, chosen)
         assert stack.postgres is not None
         parts: Mapping[str, Process] = {part.name: part for part in [stack.postgres, *stack.servers]}
-        killer, callers = Killer(chosen, parts, network, links), Callers(stack)
-        workload = Workload(chosen, callers, daily, killer.before)
+        killer, callers, watchers = Killer(chosen, parts, network, links), Callers(stack), Watchers(stack)
+        workload = Workload(chosen, callers, watchers, daily, killer.before)
         workload.appear(Random(chosen.seed), webhook=NOBODY)
         with _Progress(workload, killer, say):
             with ThreadPoolExecutor(1) as pool:
@@ -94,6 +95,7 @@ def run(
             _everybody_leaves(daily, workload)
             callers.close()
             found, last, seconds = _settle(stack, daily, workload, bound, say)
+            watchers.close()
         log = "".join(path.read_text(errors="replace") for path in stack.logs.glob("server-*.log"))
         return Report(
             disobeyed + found,
@@ -141,7 +143,7 @@ def _obeyed(stack: Stack, daily: httpx.Client, workload: Workload, say: Callable
     """What is still wrong in classes that go on, when all that was asked for should have reached them."""
     end = time.monotonic() + OBEYED
     while True:
-        found = checker.check(facts.read(stack.database_url, daily, workload.journal), checker.WHILE_OPEN)
+        found = checker.check(facts.read(stack, daily, workload.journal), checker.WHILE_OPEN)
         if not found or time.monotonic() > end:
             return found
         say("while classes go on: " + ", ".join(str(one) for one in found[:3]))
@@ -155,7 +157,7 @@ def _settle(
     started = time.monotonic()
     clean_since: float | None = None
     while True:
-        known = facts.read(stack.database_url, daily, workload.journal)
+        known = facts.read(stack, daily, workload.journal)
         found, now = checker.check(known), time.monotonic()
         clean_since = None if found else clean_since or now
         if clean_since is not None and now - clean_since >= LOOK_AGAIN:
@@ -183,9 +185,17 @@ def _seen(last: Facts) -> dict[str, int]:
     at_daily = {f"{name} at Daily": last.state[name] for name in ("rooms", "recordings", "connections", "meetings")}
     sizes = {name: len(rows) for name, rows in (ours | at_daily).items()}
     statuses = Counter(str(one["status"]) for one in last.state["deliveries"])
+    streams = [stream for one in last.journal.watched for stream in one.streams]
+    watchers = {"watchers": len(last.journal.watched), "streams": len(streams)}
+    watchers |= {"told": sum(len(stream.told) for stream in streams)}
     requests = {"requests to Daily": sum(last.state["calls"].values())}
     requests |= {"requests refused by its limits": sum(last.state["refused"].values())}
-    return sizes | requests | {f"of the last 1000 events: {status}": count for status, count in statuses.items()}
+    return (
+        sizes
+        | watchers
+        | requests
+        | {f"of the last 1000 events: {status}": count for status, count in statuses.items()}
+    )
 
 
 class _Progress:

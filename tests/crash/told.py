@@ -85,6 +85,8 @@ def _keys(facts: Facts) -> Found:
 
 def _surprises(facts: Facts) -> Found:
     yield from facts.journal.surprises
+    for one in facts.journal.watched:
+        yield from ((one.room, f"who follows it was refused: {refusal}") for refusal in one.refusals)
 
 
 RULES: dict[str, Rule] = {

@@ -1,5 +1,5 @@
-"""Two sessions meet the same fault, and a server looks after one of them without the part of upkeep that mends it: the
-checker must find that one wrong, the other right, and after a restart with all parts both."""
+"""Two sessions meet the same fault, and a server looks after one of them without the part of upkeep that mends it, or
+tells badly of it: the checker must find that one wrong, the other right, and after a restart with all parts both."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from live_sessions.v1 import resources_pb2 as pb
 from sandbox.stack import Stack
 from tests.clients import DailyControl, eventually, http_client
 from tests.crash import checker, facts
@@ -15,6 +16,7 @@ from tests.crash.crippled import MARKED, course_without
 from tests.crash.journal import Journal
 from tests.crash.network import running_network
 from tests.crash.run import restart
+from tests.crash.watchers import Watchers
 
 BOUND = 75.0
 """Seconds in which a session with nothing left out must be right."""
@@ -26,6 +28,7 @@ class Scene:
         self.daily = daily
         self.rooms: dict[str, str] = {}
         """By course."""
+        self.watchers = Watchers(stack)
         self._callers = Callers(stack)
 
     def create(self, course: str) -> str:
@@ -56,7 +59,19 @@ class Scene:
         time.sleep(1.1)
         self.daily.leave(room, stay)
 
+    def followed(self, course: str) -> str:
+        """By its instructor and somebody else."""
+        room = self.create(course)
+        self.watchers.follow(room, TEACHER)
+        return room
+
+    def told(self, room: str, enough: Callable[[list[pb.LiveSessionEvent]], bool]) -> None:
+        """Waits until their instructor, who began to follow last, was told enough."""
+        me = [one for one in self.watchers.watched if (one.room, one.instructor) == (room, TEACHER)][-1]
+        eventually(lambda: (told := [event for stream in me.streams for event in stream.told]) and enough(told), BOUND)
+
     def close(self) -> None:
+        self.watchers.close()
         self._callers.close()
 
 
@@ -106,6 +121,29 @@ def _eject(scene: Scene, course: str) -> None:
     assert scene.call("stop", room)
 
 
+def _told(scene: Scene, course: str) -> None:
+    """A class that somebody attends while it is followed."""
+    scene.visit(scene.followed(course))
+
+
+def _resumed(scene: Scene, course: str) -> None:
+    """A stream that breaks off."""
+    room = scene.followed(course)
+    scene.visit(room)
+    scene.told(room, lambda events: events[-1].revision > 1)
+    scene.watchers.interrupt()
+
+
+def _begun(scene: Scene, course: str) -> None:
+    """Somebody is inside when others begin to follow."""
+    room = scene.followed(course)
+    stay = scene.enter(room)
+    scene.told(room, lambda events: any(event.HasField("participant") for event in events))
+    scene.watchers.follow(room, TEACHER)
+    scene.told(room, lambda events: events[-1].revision > 0)
+    scene.daily.leave(room, stay)
+
+
 FAULTS: dict[str, Callable[[Scene, str], None]] = {
     "end": _end,
     "closing": _closing,
@@ -115,9 +153,18 @@ FAULTS: dict[str, Callable[[Scene, str], None]] = {
     "attendance": _attendance,
     "inbox": _session,
     "eject": _eject,
+    "first": _told,
+    "resume": _resumed,
+    "state": _begun,
+    "change": _told,
+    "owner": _told,
+    "last": _told,
 }
 UNDIVIDED = {"webhook": "webhook", "budget": "Daily"}
 """Parts that are left out for all sessions, and what the violations are then about."""
+
+DONE = {"budget", "eject", "resume", "state", "owner"}
+"""What was refused, who was inside and what was told cannot be undone."""
 
 
 def found_without_parts(data_dir: Path) -> dict[str, set[str]]:
@@ -137,18 +184,17 @@ def found_without_parts(data_dir: Path) -> dict[str, set[str]]:
 
         def look() -> list[checker.Violation]:
             with http_client(str(stack.daily_url)) as client:
-                return checker.check(facts.read(stack.database_url, client, Journal()))
+                return checker.check(facts.read(stack, client, Journal(watched=scene.watchers.watched)))
 
-        def twins_are_right() -> bool:
-            return {one.subject for one in look()} <= marked.keys()
+        def twins_are_right() -> list[checker.Violation]:
+            found = look()
+            return found if {one.subject for one in found} <= marked.keys() else []
 
-        eventually(twins_are_right, BOUND)
         found: dict[str, set[str]] = {part: set() for part in marked.values()}
-        for one in look():
+        for one in eventually(twins_are_right, BOUND):
             found[marked[one.subject]].add(one.rule)
         restart(stack, network, None)
-        # What was refused, and who was inside, cannot be undone.
-        eventually(lambda: {marked.get(one.subject) for one in look()} <= {"budget", "eject"}, BOUND)
+        eventually(lambda: {marked.get(one.subject) for one in look()} <= DONE, BOUND)
         return found
 
 

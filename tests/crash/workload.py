@@ -13,6 +13,7 @@ import httpx
 from tests.crash.callers import Answer, Callers
 from tests.crash.journal import Journal
 from tests.crash.plan import UNHOOKED, Operation, Plan
+from tests.crash.watchers import Watchers
 
 THREADS = 8
 PATIENCE = 90.0
@@ -52,12 +53,14 @@ REFUSALS = {
 
 
 class Workload:
-    def __init__(self, plan: Plan, callers: Callers, daily: httpx.Client, before: Callable[[int], None]) -> None:
+    def __init__(
+        self, plan: Plan, callers: Callers, watchers: Watchers, daily: httpx.Client, before: Callable[[int], None]
+    ) -> None:
         """`before` is called with each operation's number and may wait."""
-        self.journal = Journal()
+        self.journal = Journal(watched=watchers.watched)
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
-        self._plan, self._callers, self._daily, self._before = plan, callers, daily, before
+        self._plan, self._callers, self._watchers, self._daily, self._before = plan, callers, watchers, daily, before
         self._next = iter(enumerate(plan.operations))
         self._lock = threading.Lock()
         self._rooms: dict[int, str] = {}
@@ -129,7 +132,11 @@ class Workload:
         if answer.body is None:
             return self._refused(operation, answer)
         self.journal.creates.append((session, answer.body))
-        self._rooms.setdefault(session.number, answer.body["roomName"])
+        with self._lock:
+            is_new = session.number not in self._rooms
+            self._rooms.setdefault(session.number, answer.body["roomName"])
+        if is_new:
+            self._watchers.follow(answer.body["roomName"], session.instructor)
         return "acknowledged"
 
     def _token(self, operation: Operation, room_name: str, random: Random) -> str:
