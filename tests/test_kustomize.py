@@ -71,7 +71,9 @@ def test_kustomize_renders_the_overlay_of_the_docs(repository: Path, tmp_path: P
     (tmp_path / "kustomization.yaml").write_text(overlay.replace("path/to/deploy/kustomize/base", here))
     resources = rendered(tmp_path)
     [config] = [each for each in resources if each["kind"] == "ConfigMap"]
-    assert set(config["data"]) == {f"{PREFIX}{name}" for name in ("GRPC_ADDRESS", "PUBLIC_URL", "JWT_JWKS_URL")}
+    assert set(config["data"]) == {
+        f"{PREFIX}{name}" for name in ("GRPC_ADDRESS", "METRICS_ADDRESS", "PUBLIC_URL", "JWT_JWKS_URL")
+    }
     [server] = [each for each in resources if each["kind"] == "Deployment" and each["metadata"]["name"] == NAME]
     [container] = server["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.com/live-sessions:1.1.0"
@@ -96,14 +98,15 @@ def test_envoys_file_finds_the_servers_of_the_base_each_by_its_own_address() -> 
     assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
     assert service["selector"].items() <= PODS[name]["metadata"]["labels"].items()
     assert [each["port"] for each in service["ports"]] == [port]
-    assert container(name)["ports"] == [{"name": "grpc", "containerPort": port}]
+    ports = {each["name"]: each["containerPort"] for each in container(name)["ports"]}
+    assert ports == {"grpc": port, "metrics": 9464}
 
 
 def test_the_edges_service_has_the_ports_of_envoys_listeners() -> None:
     service = resource("Service", "live-sessions-envoy")["spec"]
     assert {each["name"]: each["port"] for each in service["ports"]} == shipped_ports()
     ports = container("live-sessions-envoy")["ports"]
-    assert {each["name"]: each["containerPort"] for each in ports} == shipped_ports()
+    assert {each["name"]: each["containerPort"] for each in ports} == shipped_ports() | {"metrics": 9902}
 
 
 def test_a_server_is_ready_when_the_service_is_and_alive_when_it_answers() -> None:
@@ -165,4 +168,4 @@ def test_what_kubernetes_runs_before_it_ends_an_envoy_makes_it_take_no_more_conn
         told = subprocess.run(["bash", "-c", at_once], capture_output=True, text=True, timeout=30, check=False)
         assert (told.returncode, told.stdout.splitlines()[0]) == (0, "HTTP/1.1 200 OK")
         stat = "listener_manager.listener_stopped"
-        eventually(lambda: got(f"http://{HOST}:{there.admin}/stats?filter={stat}").strip() == f"{stat}: 2", 30)
+        eventually(lambda: got(f"http://{HOST}:{there.admin}/stats?filter={stat}").strip() == f"{stat}: 3", 30)

@@ -163,7 +163,7 @@ def test_an_installed_server_migrates_serves_and_tells_what_is_due(
         )
         try:
             server = Server(f"{HOST}:{port}", process, log)
-            eventually(lambda: process.poll() is not None or server.health == SERVING, 60)
+            eventually(lambda: process.poll() is not None or server.readiness == SERVING, 60)
             assert server.stop() == 0, log.read_text()
         finally:
             process.kill()

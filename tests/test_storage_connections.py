@@ -125,7 +125,7 @@ async def test_a_look_finds_a_server_that_takes_no_writes_unavailable(url: str) 
 async def test_where_no_further_connection_is_given_all_wait_for_those_that_are_there(stack: Stack) -> None:
     """One of each kind, and of this server's looks; those that would be nice to have besides are refused."""
     with (
-        new_user(stack.database_url, "CONNECTION LIMIT 5") as user,
+        new_user(stack.database_url, "CONNECTION LIMIT 6") as user,
         new_database(stack.database_url, user) as url,
     ):
         prepare(url)
@@ -136,6 +136,7 @@ async def test_where_no_further_connection_is_given_all_wait_for_those_that_are_
                 await complain(url)
             calls = [store.run(write) for _ in range(20)] + [write_alone(store) for _ in range(10)]
             calls += [store._hot.admissions([SAM]) for _ in range(10)]
+            calls += [store.events.committed(None, []) for _ in range(10)]
             calls += [store.budgets.recall_domain("fingerprint") for _ in range(10)]
             await asyncio.gather(*calls)
             await store.look()

@@ -277,9 +277,10 @@ def test_without_certificates_envoy_lets_nobody_in(secure: Stack, tmp_path: Path
     missing = tmp_path / "missing"
     missing.mkdir()
     envoy.point_to(missing)
-    with free_port() as rest, free_port() as proxy, free_port() as admin:
+    with free_port() as rest, free_port() as proxy, free_port() as metrics, free_port() as admin:
         file = tmp_path / "envoy.yaml"
-        file.write_text(envoy.configuration(envoy.Addresses(rest, proxy, admin, secure.grpc_targets, missing)))
+        addresses = envoy.Addresses(rest, proxy, metrics, admin, secure.grpc_targets, certificates=missing)
+        file.write_text(envoy.configuration(addresses))
         live = f"http://{HOST}:{admin}/ready"
         command = [envoy.BINARY, "-c", file, *envoy.OPTIONS]
         process = Process("envoy", command, workspace, ready=lambda: answers(live))

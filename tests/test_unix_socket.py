@@ -32,8 +32,9 @@ def test_envoy_reaches_a_server_on_a_unix_socket(stack: Stack, rest: Rest, works
     settings = stack.environment | {"LIVE_SESSIONS_GRPC_ADDRESS": f"unix:{socket}"}
     server = Process("server", [sys.executable, "-m", "server"], workspace, settings, ready=socket.is_socket)
     with ExitStack() as ports:
-        rest_port, grpc_port, admin = (ports.enter_context(free_port()) for _ in range(3))
-        config = yaml.safe_load(envoy.configuration(envoy.Addresses(rest_port, grpc_port, admin, stack.grpc_targets)))
+        rest_port, grpc_port, metrics, admin = (ports.enter_context(free_port()) for _ in range(4))
+        addresses = envoy.Addresses(rest_port, grpc_port, metrics, admin, stack.grpc_targets)
+        config = yaml.safe_load(envoy.configuration(addresses))
         [cluster] = [each for each in config["static_resources"]["clusters"] if each["name"] == "live_sessions"]
         [endpoint] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
         endpoint["endpoint"]["address"] = {"pipe": {"path": str(socket)}}

@@ -83,7 +83,8 @@ def busiest(own: Stack) -> Process:
     """The server that has most of the streams."""
     answer = httpx.get(f"{own.envoy_admin_url}/clusters?format=json", trust_env=False).json()
     active = dict.fromkeys(own.grpc_targets, 0)
-    for host in (host for cluster in answer["cluster_statuses"] for host in cluster["host_statuses"]):
+    [servers] = [each for each in answer["cluster_statuses"] if each["name"] == "live_sessions"]
+    for host in servers["host_statuses"]:
         address = host["address"]["socket_address"]
         stats = {stat["name"]: int(stat.get("value", 0)) for stat in host["stats"]}
         active[f"{address['address']}:{address['port_value']}"] += stats["rq_active"]

@@ -36,6 +36,10 @@ class Told:
     def types(self) -> list[str]:
         return [event.type for event in self.events()]
 
+    def types_but_corrections(self) -> list[str]:
+        """Without those that say more exactly when somebody left, who was put out by us before Daily told it."""
+        return [type for type in self.types() if type != "participant.updated"]
+
     def come(self, *types: str) -> None:
         """Exactly these are told, in this order, and in the end each thing is as it was told last."""
         eventually(lambda: len(self.types()) >= len(types))

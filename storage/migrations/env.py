@@ -16,6 +16,7 @@ with engine.connect() as connection:
     context.configure(connection=connection, target_metadata=metadata)
     with context.begin_transaction():
         if inspect(connection).has_table("alembic_version"):
+            connection.execute(text("SET LOCAL lock_timeout = '15s'"))
             connection.execute(text("SELECT version_num FROM alembic_version FOR UPDATE"))
         # Whoever waits for a table holds up all who come after it: better to fail, and to be run again.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))

@@ -141,14 +141,22 @@ def test_a_stop_of_a_recording_whose_times_are_by_another_clock_is_not_repeated(
 
 
 def test_no_clock_of_a_server_decides_when_something_is_due(repository: Path) -> None:
-    """What is due is so by PostgreSQL's clock; a server's own tells only when a token expires that it signs, and how
-    long a link is good where Daily does not say what time it is."""
+    """What is due is so by PostgreSQL's clock; a server's own tells only when a token expires that it signs, how long a
+    link is good where Daily does not say what time it is, when a message was sent, a state told or an event late, and
+    whether it differs from PostgreSQL's."""
     readers = set()
     for path in [*repository.glob("server/**/*.py"), *repository.glob("storage/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in CLOCKS:
                 readers.add(str(path.relative_to(repository)))
-    assert readers == {"server/daily/tokens.py", "server/daily/client.py"}
+    assert readers == {
+        "server/daily/tokens.py",
+        "server/daily/client.py",
+        "server/receiver.py",
+        "server/usecases/room_events.py",
+        "server/usecases/watching.py",
+        "server/readiness.py",
+    }
 
 
 CLOCKS = {"time.time", "datetime.now", "datetime.utcnow", "datetime.today", "datetime.datetime.now", "time.time_ns"}
