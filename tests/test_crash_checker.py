@@ -183,6 +183,11 @@ def test_nobody_knows_when_a_short_stay_ended_of_whose_end_no_event_told(facts: 
     assert checker.check(facts) == []
 
 
+def test_nobody_need_know_of_a_start_that_failed_before_they_began_to_follow(facts: Facts) -> None:
+    facts.shown[ROOM].insert(2, pb.Recording(id="q", status=pb.Recording.failed))
+    assert checker.check(facts) == []
+
+
 FALSIFIED: list[tuple[str, str, Callable[[Facts], object]]] = [
     ("room without session", "no row", lambda f: f.state["rooms"].append({"name": "other"})),
     ("room without session", "removed", lambda f: f.state["rooms"].append({"name": ROOM})),

@@ -132,6 +132,7 @@ def _told_otherwise(facts: Facts) -> Found:
 
 
 def _to_be_known(watched: Watched, shown: list[Noun]) -> list[Noun]:
+    """Whenever somebody began to follow. A recording that never started is none that the session has."""
     if watched.instructor is None:
         return shown[:1]
     inside = [
@@ -139,7 +140,7 @@ def _to_be_known(watched: Watched, shown: list[Noun]) -> list[Noun]:
         for one in shown
         if isinstance(one, pb.SessionParticipant) and one.HasField("joined_at") and not one.HasField("left_at")
     ]
-    recordings = [one for one in shown if isinstance(one, pb.Recording)]
+    recordings = [one for one in shown if isinstance(one, pb.Recording) and one.recording_id]
     return [*shown[:1], *inside, *recordings[:1]]
 
 
