@@ -36,6 +36,7 @@ def test_envoy_reaches_a_server_on_a_unix_socket(stack: Stack, rest: Rest, works
         addresses = envoy.Addresses(rest_port, grpc_port, metrics, admin, stack.grpc_targets)
         config = yaml.safe_load(envoy.configuration(addresses))
         [cluster] = [each for each in config["static_resources"]["clusters"] if each["name"] == "live_sessions"]
+        cluster["type"] = "STATIC"
         [endpoint] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
         endpoint["endpoint"]["address"] = {"pipe": {"path": str(socket)}}
         file = workspace.path / "envoy.yaml"
