@@ -1,5 +1,6 @@
 """A second Envoy beside the stack's, and the end of one that it has taken over from, as docs/operations.md says."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +35,17 @@ def drain(admin_url: str) -> None:
     """Return when no call is in flight at the Envoy, and no listener takes another."""
     httpx.post(f"{admin_url}/drain_listeners?graceful", trust_env=False).raise_for_status()
     eventually(lambda: _stat(admin_url, "listener_manager.listener_stopped") == 3, 30)
-    # Daily's connection is idle, and stays until it is used.
-    eventually(lambda: _stat(admin_url, "http.rest.downstream_cx_active") <= 1, 30)
-    eventually(lambda: _stat(admin_url, "http.rest.downstream_rq_active") == 0, 30)
+    eventually(lambda: _is_quiet(admin_url), 30)  # Daily's connections are idle, and stay until they are used
     eventually(lambda: _stat(admin_url, "http.grpc.downstream_cx_active") == 0, 30)
+
+
+def _is_quiet(admin_url: str) -> bool:
+    """Whether no call of REST comes for a second, nor is in flight."""
+    calls = _stat(admin_url, "http.rest.downstream_rq_total")
+    time.sleep(1)
+    return calls == _stat(admin_url, "http.rest.downstream_rq_total") and not _stat(
+        admin_url, "http.rest.downstream_rq_active"
+    )
 
 
 def _stat(admin_url: str, name: str) -> int:

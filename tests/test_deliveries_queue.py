@@ -224,7 +224,7 @@ def test_after_410_each_server_stops_until_it_is_started_anew(own: Outbox, produ
         assert product.of(late) == []
         assert first.log.read_text().count(STOPPED) == 1
     refused = [row for room in rooms for row in own.rows(room) if row["error"]]
-    assert {row["error"] for row in refused} == {"answered 410"}
+    assert {row["error"] for row in refused} <= {"answered 410"}  # none where the server stopped before it was noted
 
     with serving(settings, tmp_path / "anew.log"):
         eventually(lambda: own.row(late)["done"])

@@ -22,11 +22,11 @@ METHODS = len(rpc.DESCRIPTOR.services_by_name["LiveSessions"].methods)
 
 
 async def _tasks_that_accept(server: grpc.aio.Server) -> int:
-    before = len(asyncio.all_tasks())
+    before = asyncio.all_tasks()
     server.add_insecure_port("127.0.0.1:0")
     await server.start()
     await asyncio.sleep(0)
-    accepting = len(asyncio.all_tasks()) - before
+    accepting = len(asyncio.all_tasks() - before)
     await server.stop(None)
     return accepting
 
