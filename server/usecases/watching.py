@@ -9,7 +9,7 @@ the last revision that they were told; the place is taken before that, so nothin
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import UTC, datetime
@@ -34,8 +34,9 @@ AGE = 3600.0
 """Seconds that a stream may last, so that watchers come to be shared with servers that are new."""
 FAR_BEHIND = 1000
 """Events that a channel keeps for its slowest watcher."""
-AT_ONCE = 8
-"""Watchers that are woken at once: some 0.7 ms."""
+SPREAD, STEPS, AT_ONCE = 0.1, 50, 32
+"""Seconds over which those are woken who are told something by one look, in so many steps at the most, and how many in
+one step at the least: some 2 ms. Other calls have their turn in between."""
 CLOSED = "session.closed"
 COME_BACK = "The stream ends here: come back with the last revision"
 
@@ -69,7 +70,7 @@ class Channel:
         self.ended = False
         self.last = Told(0, None)
         self._revision = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self.waiting: set[asyncio.Future[None]] = set()
 
     def tell(self, event: SessionEvent | None) -> None:
         """None: some events may have been missed."""
@@ -78,16 +79,9 @@ class Channel:
         self._revision = 0 if event is None else event.revision
         self.last.next = self.last = Told(self.last.number + 1, event)
 
-    async def wake(self) -> None:
-        """All who wait for what was told; a few at a time, between which other calls have their turn."""
-        for number, waiting in enumerate(list(self._waiting)):
-            _set(waiting)
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)
-
     def end(self) -> None:
         self.ended = True
-        for waiting in self._waiting:
+        for waiting in self.waiting:
             _set(waiting)
 
     async def wait(self, until: float) -> None:
@@ -95,17 +89,28 @@ class Channel:
         loop = asyncio.get_running_loop()
         waiting = loop.create_future()
         timer = loop.call_at(until, _set, waiting)
-        self._waiting.add(waiting)
+        self.waiting.add(waiting)
         try:
             await waiting
         finally:
             timer.cancel()
-            self._waiting.discard(waiting)
+            self.waiting.discard(waiting)
 
 
 def _set(waiting: asyncio.Future[None]) -> None:
     if not waiting.done():
         waiting.set_result(None)
+
+
+async def _wake(channels: Iterable[Channel]) -> None:
+    """All who wait there for what was told."""
+    waiting = [each for channel in channels for each in channel.waiting]
+    in_one_step = max(AT_ONCE, -(-len(waiting) // STEPS))
+    for start in range(0, len(waiting), in_one_step):
+        if start:
+            await asyncio.sleep(SPREAD * in_one_step / len(waiting))
+        for each in waiting[start : start + in_one_step]:
+            _set(each)
 
 
 class Watcher:
@@ -238,8 +243,9 @@ class Watching:
         since: str | None = None
         try:
             while self._channels:
+                next_look = _time() + LOOK
                 since = await self._look(since)
-                await asyncio.sleep(AFTER_AN_OUTAGE if since is None else LOOK)
+                await asyncio.sleep(AFTER_AN_OUTAGE if since is None else next_look - _time())
         finally:
             self._reader = None
 
@@ -263,8 +269,7 @@ class Watching:
             told = [(self._channels[each.session_id], each) for each in events if each.session_id in self._channels]
         for channel, event in told:
             channel.tell(event)
-        for channel in dict.fromkeys(channel for channel, _ in told):
-            await channel.wake()
+        await _wake(dict.fromkeys(channel for channel, _ in told))
         # Who came during this look may have been told what was so before it: the next one looks from where it did.
         return since if since is not None and grown else look
 
