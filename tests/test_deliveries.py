@@ -48,8 +48,9 @@ def daily(told_stack: Stack) -> Iterator[DailyControl]:
 
 
 def told(product: Backend, room: str, type: str) -> Message:
-    """The session's last message of this type."""
-    return eventually(lambda: [message for message in product.of(room) if message.content["type"] == type])[-1]
+    """The session's message of this type with the greatest revision; they come in any order."""
+    every = eventually(lambda: [message for message in product.of(room) if message.content["type"] == type])
+    return max(every, key=lambda message: int(message.content["data"]["revision"]))
 
 
 def same(one: Any, other: Any) -> bool:

@@ -99,6 +99,7 @@ def test_the_fetch_of_the_documentation_follows_with_a_token_to_the_end_and_over
         " (event) => { if (!event.heartbeat) told.push([event.revision, Object.keys(event)[2]]); })"
         ".then((status) => { ended = status; }); 0"
     )
+    eventually(lambda: page.run("told"))
     own_rest.call("POST", f"/sessions/{room}/start-recording", ME)
     eventually(lambda: len(page.run("told")) == 3)
     restart(own)
