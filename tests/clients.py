@@ -134,6 +134,16 @@ class Rest:
         return dict(answer.json())
 
 
+@contextmanager
+def daily_control(stack: Stack) -> "Iterator[DailyControl]":
+    """The stand-in's control surface; it is reset afterwards."""
+    assert stack.daily_url is not None
+    with http_client(stack.daily_url) as client:
+        control = DailyControl(client)
+        yield control
+        control.reset()
+
+
 class DailyControl:
     def __init__(self, client: httpx.Client) -> None:
         self._client = client

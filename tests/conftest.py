@@ -11,7 +11,7 @@ import pytest
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
 from tests import parts as bare_parts
-from tests.clients import DailyControl, Rest, http_client, new_stack
+from tests.clients import DailyControl, Rest, daily_control, http_client, new_stack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,12 +50,8 @@ def rest(stack: Stack, http: httpx.Client) -> Rest:
 
 @pytest.fixture
 def daily(stack: Stack) -> Iterator[DailyControl]:
-    """The stand-in's control surface; it is reset afterwards."""
-    assert stack.daily_url is not None
-    with http_client(stack.daily_url) as client:
-        control = DailyControl(client)
+    with daily_control(stack) as control:
         yield control
-        control.reset()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from live_sessions.v1 import service_pb2 as rpc
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
 from tests import servers
-from tests.clients import EXAMPLE, DailyControl, Rest, bearer, eventually, http_client, new_stack
+from tests.clients import EXAMPLE, DailyControl, Rest, bearer, daily_control, eventually, http_client, new_stack
 
 Code = grpc.StatusCode
 ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -42,11 +42,8 @@ def rest(own: Stack) -> Iterator[Rest]:
 
 @pytest.fixture
 def daily(own: Stack) -> Iterator[DailyControl]:
-    assert own.daily_url is not None
-    with http_client(own.daily_url) as client:
-        control = DailyControl(client)
+    with daily_control(own) as control:
         yield control
-        control.reset()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sandbox.ports import HOST, free_port
 from sandbox.stack import Stack
 from storage.queue import Line
 from tests import servers
-from tests.clients import DailyControl, Rest, at_once, bearer, eventually, http_client, new_stack
+from tests.clients import DailyControl, Rest, at_once, bearer, daily_control, eventually, http_client, new_stack
 from tests.due import is_due
 from tests.events import Webhook, event
 from tests.scraping import Target
@@ -50,11 +50,8 @@ def stub(own: Stack) -> Iterator[LiveSessionsStub]:
 
 @pytest.fixture
 def daily(own: Stack) -> Iterator[DailyControl]:
-    assert own.daily_url is not None
-    with http_client(own.daily_url) as client:
-        control = DailyControl(client)
+    with daily_control(own) as control:
         yield control
-        control.reset()
 
 
 @pytest.fixture

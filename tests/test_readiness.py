@@ -10,7 +10,7 @@ import pytest
 from sandbox.stack import Stack
 from storage import migrations
 from tests.clients import eventually
-from tests.own_databases import migrate, new_database
+from tests.databases import migrate, new_database
 from tests.servers import NOT_SERVING, SERVING, Server, serving
 
 URL = "LIVE_SESSIONS_DATABASE_URL"

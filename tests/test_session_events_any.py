@@ -229,10 +229,11 @@ class Undone(Exception):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def world(stack: Stack) -> AsyncIterator[World]:
-    async with migrated(stack) as url, await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
-        store = Store(url, {})
-        yield World(store, database)
-        await store.close()
+    with migrated(stack.database_url) as url:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+            store = Store(url, {})
+            yield World(store, database)
+            await store.close()
 
 
 def is_told(noun: Noun) -> bool:

@@ -52,10 +52,11 @@ class Desk:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
-    async with migrated(stack) as url, await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
-        store = Store(url, {})
-        yield Desk(url, store, database)
-        await store.close()
+    with migrated(stack.database_url) as url:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+            store = Store(url, {})
+            yield Desk(url, store, database)
+            await store.close()
 
 
 def of(read: list[SessionEvent], session_id: UUID) -> list[int]:
@@ -295,12 +296,13 @@ async def test_no_table_is_read_whole_though_it_was_empty_when_the_plans_were_ma
         SELECT number, %s, number, now() FROM generate_series(%s::int, %s::int) AS number
     """
     whole = "SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0"
-    async with migrated(stack) as url, await psycopg.AsyncConnection.connect(url) as database:
-        [id] = await (await database.execute(session)).fetchone() or [None]
-        await database.execute(come, [id, 1, 1])
-        await database.execute(people, [id])
-        await database.execute(come, [id, 2, 2000])
-        read = {name for (name,) in await (await database.execute(whole)).fetchall()}
-        [told] = await (await database.execute("SELECT revision FROM sessions")).fetchone() or [None]
+    with migrated(stack.database_url) as url:
+        async with await psycopg.AsyncConnection.connect(url) as database:
+            [id] = await (await database.execute(session)).fetchone() or [None]
+            await database.execute(come, [id, 1, 1])
+            await database.execute(people, [id])
+            await database.execute(come, [id, 2, 2000])
+            read = {name for (name,) in await (await database.execute(whole)).fetchall()}
+            [told] = await (await database.execute("SELECT revision FROM sessions")).fetchone() or [None]
     assert told == 2000
     assert read & {"connections", "participants", "session_events"} == set()

@@ -18,7 +18,7 @@ from storage.model import Admission, Role
 from storage.store import Store, Transaction
 from tests.clients import eventually
 from tests.crash.network import running_network
-from tests.own_databases import at, migrate, new_database, new_user
+from tests.databases import at, migrate, new_database, new_user
 
 ROOM = "connections"
 SESSION = """

@@ -12,7 +12,7 @@ import pytest
 from sandbox.stack import Stack
 from storage import migrations
 from storage.errors import StorageUnavailable
-from tests.own_databases import migrate, new_database
+from tests.databases import migrate, new_database
 from tests.servers import ROOT
 
 OF_1_0 = "0002"
