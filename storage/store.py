@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import waiting
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.attendance import Attendance
@@ -162,6 +163,8 @@ class Store:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.execute(self._settings)
             await connection.set_autocommit(False)
+            # Arrays as text cost forty times as much, for each element of them is quoted by Python.
+            connection.adapters.register_dumper(list, ListBinaryDumper)
         except BaseException:
             await connection.close()
             raise
