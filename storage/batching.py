@@ -2,12 +2,14 @@
 
 A batch is collected until the one before it has been answered and the event loop has gone quiet, which is when the
 batch has not grown for some turns of the loop: started at once, it would hold one or two calls, for the loop answers
-PostgreSQL before it has read the calls that wait in its sockets. A timer only guards against a statement that is late.
+PostgreSQL before it has read the calls that wait in its sockets. A timer only guards against a statement that is late,
+and lets calls that nobody waits for come together, such as events that Daily sends.
 Nothing is kept: every call is answered by a statement that began after it."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from typing import Generic, TypeVar
 
@@ -18,6 +20,8 @@ QUIET_TURNS = 40
 LONELY_TURNS = 2
 """The turns after a batch of one, which was most likely a call that nobody came with: forty cost it some 30 µs."""
 MAX_SIZE = 100
+ENOUGH = 16
+"""Calls that have come together: they wait for no further ones."""
 MAX_RUNNING = 2
 PATIENCE = 0.02
 """Seconds after which a statement that is still under way holds up the next batch no more."""
@@ -32,13 +36,20 @@ class Batcher(Generic[Item, Result]):
     call that began it."""
 
     def __init__(
-        self, run: Callable[[list[Item]], Awaitable[Sequence[Result]]], span: Span = no_span, name: str = ""
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        span: Span = no_span,
+        name: str = "",
+        linger: float = 0.0,
     ) -> None:
+        """With `linger`, a batch waits for so many seconds until enough calls have come."""
         self._run = run
         self._span, self._name = span, name
+        self._linger = linger
         self.sizes: Counter[int] = Counter()
         """How many batches there were of each size."""
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._enough = asyncio.Event()
         self._quiet_turns = LONELY_TURNS
         self._collecting: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -47,6 +58,8 @@ class Batcher(Generic[Item, Result]):
         """The item's own result. Raises StorageUnavailable, StorageOverloaded."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if len(self._waiting) >= ENOUGH:
+            self._enough.set()
         if self._collecting is None:
             self._collecting = asyncio.create_task(self._serve())
         return await future
@@ -56,6 +69,8 @@ class Batcher(Generic[Item, Result]):
         if self._running:
             patience = PATIENCE if len(self._running) < MAX_RUNNING else None
             await asyncio.wait(self._running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if self._linger:
+            await self._wait_for_enough()
         await self._quiet()
         batch, self._waiting = self._waiting[:MAX_SIZE], self._waiting[MAX_SIZE:]
         self.sizes[len(batch)] += 1
@@ -68,6 +83,14 @@ class Batcher(Generic[Item, Result]):
             self._collecting = asyncio.create_task(self._serve(), context=Context())  # it is no part of this call
         with self._span(self._name, {"batch.size": len(batch)}):
             await self._answer(batch)
+
+    async def _wait_for_enough(self) -> None:
+        if len(self._waiting) >= ENOUGH:
+            return
+        self._enough.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._linger):
+                await self._enough.wait()
 
     async def _quiet(self) -> None:
         quiet = asyncio.get_running_loop().create_future()

@@ -34,6 +34,8 @@ from storage.url import CONNECT_TIMEOUT, dialled
 
 POOL_SIZE = 6
 """Connections for transactions, and half as many for single statements. The hot statements have their own."""
+LINGER = 0.02
+"""Seconds that Daily waits for its answer, so that fewer of its events are committed alone."""
 # A statement that takes longer than any call may take is a mistake; PostgreSQL ends it even when nobody waits any more.
 # SET, and not the startup parameter `options`, which PgBouncer refuses or ignores.
 SETTINGS = (
@@ -101,7 +103,7 @@ class Store:
         """By room name; the read of everybody who opens the page of a class."""
         self.admission = Batcher(self._hot.admissions, span, "PostgreSQL admissions")
         """The write of everybody who joins: (room name, user id, id inside Daily, name, role)."""
-        self.keep_event = Batcher(self._hot.keep, span, "PostgreSQL events")
+        self.keep_event = Batcher(self._hot.keep, span, "PostgreSQL events", linger=LINGER)
         """The write of each of Daily's events: (digest, id, type, room name, body)."""
         self.sessions_of = self._hot.sessions_of
         """An instructor's or a course's; pages and long lists."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from storage.batching import MAX_SIZE, Batcher
+from storage.batching import ENOUGH, MAX_SIZE, Batcher
 from storage.errors import StorageUnavailable
 from tests.clients import Rest
 
@@ -36,6 +36,22 @@ async def test_calls_that_come_together_share_one_statement() -> None:
     batcher = Batcher(run)
     assert await asyncio.gather(*map(batcher, range(100, 200))) == list(range(200, 400, 2))
     assert run.batches == [list(range(100, 200))]
+
+
+async def test_calls_that_are_in_no_hurry_wait_for_each_other_until_there_are_enough() -> None:
+    run = Recorder()
+    batcher = Batcher(run, linger=60)
+    calls = [asyncio.create_task(batcher(100))]
+    await asyncio.sleep(0)
+    calls += [asyncio.create_task(batcher(number)) for number in range(101, 100 + ENOUGH)]
+    assert await asyncio.gather(*calls) == list(range(200, 200 + 2 * ENOUGH, 2))
+    assert run.batches == [list(range(100, 100 + ENOUGH))]
+
+
+async def test_calls_that_are_in_no_hurry_wait_no_longer_than_they_may() -> None:
+    run = Recorder()
+    assert await Batcher(run, linger=0.01)(1) == 2
+    assert run.batches == [[1]]
 
 
 async def test_a_lone_call_is_a_statement_of_its_own() -> None:
