@@ -1,6 +1,7 @@
 """What the tests of deploy/ read: its files, the shipped Envoy file, and what a server waits for before it ends."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,9 +53,10 @@ def taken(environment: pytest.MonkeyPatch, given: dict[str, str]) -> Settings:
     return load()
 
 
-def example() -> dict[str, str]:
-    lines = (DEPLOY / "example.env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+def example(*, optional: bool = False) -> dict[str, str]:
+    """As it is copied, or with what stands there behind a `#`."""
+    lines = [line.removeprefix("#" if optional else "") for line in (DEPLOY / "example.env").read_text().splitlines()]
+    return dict(line.split("=", 1) for line in lines if re.match(r"[A-Z_]+=", line))
 
 
 @contextmanager
