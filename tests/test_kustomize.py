@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from sandbox.ports import HOST
+from server.app import VERSION
 from server.rpc.methods import SERVICE
 from server.settings import PREFIX
 from tests.clients import eventually
@@ -76,7 +77,7 @@ def test_kustomize_renders_the_overlay_of_the_docs(repository: Path, tmp_path: P
     }
     [server] = [each for each in resources if each["kind"] == "Deployment" and each["metadata"]["name"] == NAME]
     [container] = server["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "registry.example.com/live-sessions:1.1.0"
+    assert container["image"] == f"registry.example.com/live-sessions:{VERSION}"
     assert container["envFrom"][0] == {"configMapRef": {"name": config["metadata"]["name"]}}
 
 
