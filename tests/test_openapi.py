@@ -116,8 +116,8 @@ def test_it_says_who_needs_a_token_and_what_a_failure_is_called(name: str) -> No
 
 
 def strict(document: dict[str, Any]) -> dict[str, Any]:
-    """The same with nothing left open: answers have no other fields, the limit is that of the sandbox, and times to start
-    at are such as there are, those of RFC 3339."""
+    """The same with nothing left open: answers have no other fields, the limit is that of the sandbox, and a start is a
+    time that there is, as RFC 3339 writes it."""
     closed = deepcopy(document)
     for name, schema in closed["components"]["schemas"].items():
         if "properties" in schema and name != "NewSession":

@@ -185,8 +185,11 @@ HOLD_LOOKS = """(() => {
 LOSE_LOOKS = """(() => {
     const real = window.fetch;
     window.lost = 0;
-    window.fetch = (url, ...given) =>
-        String(url).includes("/sandbox/state") && lost < 3 ? (lost++, Promise.reject(Error("lost"))) : real(url, ...given);
+    window.fetch = (url, ...given) => {
+        if (!String(url).includes("/sandbox/state") || lost === 3) return real(url, ...given);
+        lost++;
+        return Promise.reject(Error("lost"));
+    };
 })()"""
 
 
