@@ -16,7 +16,7 @@ from tests.clients import DailyControl, Rest, eventually
 
 JOINS = "/join -d "
 FOLLOWS = "curl -sN"
-# What differs from run to run: by what it begins with.
+# What differs from run to run, and what stands for it.
 OF_A_RUN = {
     r"\beyJ[\w.…-]+": "TOKEN",
     r"\bls-[\w-]{22}(?!\w)": "ROOM",
