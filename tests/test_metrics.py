@@ -348,7 +348,8 @@ def test_envoy_counts_each_method_of_the_contract(repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/"), ("GET", "/config_dump"), ("POST", "/quitquitquit"), ("POST", "/metrics")]
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/config_dump"), ("POST", "/quitquitquit"), ("POST", "/metrics"), ("POST", "/ready")],
 )
 def test_nothing_else_of_envoy_s_admin_interface_is_open(own: Stack, method: str, path: str) -> None:
     url = own.metrics_urls[0].removesuffix("/metrics")
