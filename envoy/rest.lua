@@ -171,7 +171,7 @@ local function ask_for_events(headers, metadata, path, last_event_id)
   if headers:get(":method") == "HEAD" then
     headers:replace(":path", (path:gsub("/events/?$", "")))
     metadata:set(METADATA, "events", true)
-  elseif (last_event_id or ""):find("^%d+$") then
+  elseif (last_event_id or ""):find("^%d+$") and tonumber(last_event_id) <= 2147483647 then  -- an int32
     headers:replace(":path", path .. "?after_revision=" .. last_event_id)
   end
 end
@@ -209,14 +209,15 @@ function envoy_on_request(handle)
         return handle:respond(BAD_REQUEST, "There is no query parameter " .. name .. ".")
       end
     end
+    local next_page = path .. "?"
     for status in query:gmatch("[?&]status=([^&]*)") do
       if not STATUSES[status] then
         metadata:set(METADATA, "error", "status must be scheduled, live or ended")
         return handle:respond(BAD_REQUEST, "")
       end
-      path = path .. "?status=" .. status
+      next_page = path .. "?status=" .. status .. "&"
     end
-    metadata:set(METADATA, "path", path .. (path:find("?", 1, true) and "&" or "?"))
+    metadata:set(METADATA, "next_page", next_page)
     metadata:set(METADATA, "page_size", query:match(".*[?&]page_?[sS]ize=([%w%%]+)") or "")
   end
   if FIELDS[route] then return pass_known(handle, route) end
@@ -280,10 +281,10 @@ local function answer_own(headers, json, status)
   return (message:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
--- A file as it is. Of a list the array alone; the next page has the request's own path and size, and a token of URL-safe
--- characters.
+-- A table as it is, but for an instructor or a course that has its name: those have a list. Of a list the array alone;
+-- the next page has the request's own path and size, and a token of URL-safe characters.
 local function answer(handle, headers, json, request)
-  if request and request.file then
+  if request and request.file and headers:get("content-type") ~= "application/json" then
     headers:add("content-disposition", ('attachment; filename="%s"'):format(request.file))
     return json
   end
@@ -293,7 +294,7 @@ local function answer(handle, headers, json, request)
   local last, token = json:match('()%],"nextPageToken":"([%w_-]*)"}$', -TAIL)
   if request and token and token ~= "" then
     local link = '<%spage_size=%s&page_token=%s>; rel="next"'
-    headers:add("link", link:format(request.path, request.page_size, token))
+    headers:add("link", link:format(request.next_page, request.page_size, token))
   end
   return complete(json, first, last or #json - 1)
 end
