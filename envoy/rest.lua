@@ -163,6 +163,23 @@ local function pass_known(handle, route)
   handle:respond(BAD_REQUEST, "")
 end
 
+-- Leaves the address of the list's next page, all but its token. Returns what is wrong with the query, if anything is.
+local function read_query(metadata, path, query)
+  for name in query:gmatch("[?&]([^=&]+)") do
+    if not QUERY_PARAMETERS[name] then return "There is no query parameter " .. name .. "." end
+  end
+  local list = path .. "?"
+  for status in query:gmatch("[?&]status=([^&]*)") do
+    if not STATUSES[status] then
+      metadata:set(METADATA, "error", "status must be scheduled, live or ended")
+      return ""
+    end
+    list = path .. "?status=" .. status .. "&"
+  end
+  local size = query:match(".*[?&]page_?[sS]ize=([%w%%]+)") or ""
+  metadata:set(METADATA, "next_page", list .. "page_size=" .. size .. "&page_token=")
+end
+
 -- EventSource comes back with the id of the last event that it saw. HEAD cannot wait for the end of a stream: it asks for
 -- the session instead.
 local function ask_for_events(headers, metadata, path, last_event_id)
@@ -201,23 +218,8 @@ function envoy_on_request(handle)
   end
   local name = path:match("^/sessions/([%w_-]+)/attendance%.csv/?$")
   if name then metadata:set(METADATA, "file", "attendance-" .. name .. ".csv") end
-  if query ~= "" then
-    for name in query:gmatch("[?&]([^=&]+)") do
-      if not QUERY_PARAMETERS[name] then
-        return handle:respond(BAD_REQUEST, "There is no query parameter " .. name .. ".")
-      end
-    end
-    local next_page = path .. "?"
-    for status in query:gmatch("[?&]status=([^&]*)") do
-      if not STATUSES[status] then
-        metadata:set(METADATA, "error", "status must be scheduled, live or ended")
-        return handle:respond(BAD_REQUEST, "")
-      end
-      next_page = path .. "?status=" .. status .. "&"
-    end
-    local size = query:match(".*[?&]page_?[sS]ize=([%w%%]+)") or ""
-    metadata:set(METADATA, "next_page", next_page .. "page_size=" .. size .. "&page_token=")
-  end
+  local wrong = query ~= "" and read_query(metadata, path, query)
+  if wrong then return handle:respond(BAD_REQUEST, wrong) end
   if FIELDS[route] then return pass_known(handle, route) end
   local body = route ~= "webhook" and handle:body()
   if body then body:setBytes("") end  -- nobody reads it
@@ -279,8 +281,8 @@ local function answer_own(headers, json, status)
   return (message:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
--- A table as it is, but for an instructor or a course that has its name: those have a list. Of a list the array alone;
--- the next page has the request's own path and size, and a token of URL-safe characters.
+-- A table as it is, unless an instructor or a course is called attendance.csv. Of a list the array alone; the token of its
+-- next page has URL-safe characters.
 local function answer(handle, headers, json, request)
   if request and request.file and headers:get("content-type") ~= "application/json" then
     headers:add("content-disposition", ('attachment; filename="%s"'):format(request.file))
