@@ -27,7 +27,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.registry import Collector
 
 from storage.batching import MAX_SIZE
-from storage.errors import StorageError
+from storage.errors import StorageDefect, StorageError
 from storage.queue import Waiting
 from storage.store import Store
 
@@ -187,7 +187,7 @@ class _Database(Collector):
         asked = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
         try:
             waiting, unapplied, pending = asked.result(PATIENCE)
-        except (StorageError, TimeoutError, CancelledError):
+        except (StorageError, StorageDefect, TimeoutError, CancelledError):  # a defect: the schema is not there yet
             asked.cancel()
             return
         yield from _due(waiting)

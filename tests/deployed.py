@@ -60,14 +60,17 @@ def example(*, optional: bool = False) -> dict[str, str]:
 
 
 @contextmanager
-def an_envoy(directory: Path, server: str) -> Iterator[envoy.Addresses]:
-    """One of its own with the shipped file, before this server, which need not be there."""
+def an_envoy(directory: Path, server: str, **limits: int) -> Iterator[envoy.Addresses]:
+    """One of its own with the shipped file and these limits, before this server, which need not be there."""
     workspace = Workspace(directory)
     workspace.claim()
     with free_port() as rest, free_port() as grpc, free_port() as metrics, free_port() as admin:
         addresses = envoy.Addresses(rest=rest, grpc=grpc, metrics=metrics, admin=admin, servers=[server])
         file = directory / "envoy.yaml"
-        file.write_text(envoy.configuration(addresses))
+        text = envoy.configuration(addresses)
+        for name, value in limits.items():
+            text = re.sub(rf"(?<={name}: )\d+", str(value), text)
+        file.write_text(text)
         ready = f"http://{HOST}:{admin}/ready"
         process = Process(
             "envoy", [envoy.BINARY, "-c", file, *envoy.OPTIONS], workspace, ready=lambda: "LIVE" in got(ready)
