@@ -69,70 +69,67 @@ local function whole_number(number)
   return ("%d"):format(math.max(-1, math.min(number, 2147483647)))  -- an int32: the server takes fewer
 end
 
--- The values that bodies have, by the route: their type, what is said of others, and how the transcoder reads them, which
--- would take "yes" for true and "12" for 12.
-local SESSION = {
+-- The values that a body has: their type, what is said of others, and how the transcoder reads them, which would take
+-- "yes" for true and "12" for 12. In this order, and by the names that callers may write, `courseId` and `course_id`.
+local function fields(...)
+  local all = {...}
+  for _, field in ipairs(all) do
+    all[field[1]] = field
+    all[field[1]:gsub("%u", function(letter) return "_" .. letter:lower() end)] = field
+  end
+  return all
+end
+
+local SESSION = fields(
   {"courseId", "string", "courseId must be a string", quote},
   {"startsAt", "string", "startsAt must be an ISO 8601 date string", timestamp},
   {"recordingEnabled", "boolean", "recordingEnabled must be a boolean", tostring},
-  {"maxParticipants", "number", "maxParticipants must be a number", whole_number},
-}
-local PARTICIPANT = {
+  {"maxParticipants", "number", "maxParticipants must be a number", whole_number}
+)
+local PARTICIPANT = fields(
   {"micAllowed", "boolean", "micAllowed must be a boolean", tostring},
-  {"cameraAllowed", "boolean", "cameraAllowed must be a boolean", tostring},
-}
-local FIELDS = {sessions = SESSION, session = SESSION, participant = PARTICIPANT}
+  {"cameraAllowed", "boolean", "cameraAllowed must be a boolean", tostring}
+)
+local FIELDS = {sessions = SESSION, session = SESSION, participant = PARTICIPANT}  -- by the route
 
--- Where the string ends that begins before `from`.
-local function closing_quote(json, from)
-  local at = json:find('["\\]', from)
-  while at and json:sub(at, at) ~= '"' do at = json:find('["\\]', at + 2) end
-  return at or #json
-end
-
--- What is wrong with the names of a JSON object, or with values of theirs that json_to_metadata has not found: arrays,
--- objects, endless texts.
-local function wrong_name(fields, values, json)
-  local messages = {}
-  for _, field in ipairs(fields) do
-    messages[field[1]] = {field[1], field[3]}
-    messages[field[1]:gsub("%u", function(letter) return "_" .. letter:lower() end)] = {field[1], field[3]}
-  end
-  local depth, at = 0, json:find('["%[%]{}]')
+-- Adds to the values what json_to_metadata passes over: arrays and objects, which are never right, and endless texts, in
+-- whose place any that is too long will do. Then the first name that is not of the fields, if there is one.
+local function unknown_name(known, values, json)
+  local plain = json:gsub("\\.", "__")  -- each quote in it begins or ends a text
+  local unknown, depth, at = nil, 0, plain:find('["%[%]{}]')
   while at do
-    local mark, from = json:sub(at, at), at + 1
+    local mark, stop = plain:sub(at, at), at
     if mark == '"' then
-      from = closing_quote(json, from) + 1
-      local value = depth == 1 and json:match("^%s*:%s*(.)", from)
-      local name = value and json:sub(at + 1, from - 2)
-      local known = name and messages[name]
-      if name and not known then return #name > 100 and "There is no such field" or "There is no field " .. name end
-      if known and value ~= "n" and values[known[1]] == nil then return known[2] end
+      stop = plain:find('"', at + 1, true) or #plain
+      local value = depth == 1 and plain:match("^%s*:%s*(.)", stop + 1)
+      local name = value and json:sub(at + 1, stop - 1)
+      local field = known[name]
+      if name and not field then unknown = unknown or name end
+      if field and value ~= "n" and values[field[1]] == nil then
+        values[field[1]] = value == '"' and ("x"):rep(1000) or {}
+      end
     else
       depth = depth + (mark:find("[%[{]") and 1 or -1)
     end
-    at = json:find('["%[%]{}]', from)
+    at = plain:find('["%[%]{}]', stop + 1)
   end
+  return unknown
 end
 
--- A request of these values alone, or nil and what is wrong with them. With the request, what to say if the transcoder
--- refuses the body as it came: the text names a field that has no value and is not null. That is an array, an object or
--- an endless text; or it stands inside another object and decides nothing.
-local function known_request(fields, values, text)
-  local parts, suspect = {}, nil
-  for _, field in ipairs(fields) do
+-- A request of these values, or nil and what is wrong with them.
+local function request_of(known, values)
+  local parts = {}
+  for _, field in ipairs(known) do
     local name, kind, message, print = unpack(field)
-    local value, printed, why = values[name], nil, nil
-    if value == nil then
-      local spelled = name:gsub("%u", function(letter) return "_?[" .. letter .. letter:lower() .. "]" end)
-      if text:find('"' .. spelled .. '"%s*:%s*[^%sn]') then suspect = suspect or message end
-    else
-      if type(value) == kind then printed, why = print(value) end
+    local value = values[name]
+    if value ~= nil then
+      if type(value) ~= kind then return nil, message end
+      local printed, why = print(value)
       if not printed then return nil, why or message end
       parts[#parts + 1] = ('"%s":%s'):format(name, printed)
     end
   end
-  return "{" .. table.concat(parts, ",") .. "}", suspect
+  return "{" .. table.concat(parts, ",") .. "}"
 end
 
 -- What gRPC cannot carry in a value becomes a space, which no token and no key may have.
@@ -156,13 +153,31 @@ local function pass_known(handle, route)
   local metadata = handle:streamInfo():dynamicMetadata()
   local values = metadata:get("envoy.filters.http.json_to_metadata") or {}
   if values.malformed then return handle:respond(BAD_REQUEST, "The body is not JSON.") end
-  local json = body:getBytes(0, body:length())
-  local wrong = route ~= "sessions" and wrong_name(FIELDS[route], values, json)
-  local request, message = nil, wrong
-  if not wrong then request, message = known_request(FIELDS[route], values, json) end
-  if message then metadata:set(METADATA, "error", message) end
-  if not request then return handle:respond(BAD_REQUEST, message) end
-  if not message then body:setBytes(request) end
+  local unknown = unknown_name(FIELDS[route], values, body:getBytes(0, body:length()))
+  local request, wrong = request_of(FIELDS[route], values)
+  if unknown and route ~= "sessions" then
+    wrong = #unknown > 100 and "There is no such field" or "There is no field " .. unknown
+  end
+  if not wrong then return body:setBytes(request) end
+  metadata:set(METADATA, "error", wrong)
+  handle:respond(BAD_REQUEST, "")
+end
+
+-- Leaves the address of the list's next page, all but its token. Returns what is wrong with the query, if anything is.
+local function read_query(metadata, path, query)
+  for name in query:gmatch("[?&]([^=&]+)") do
+    if not QUERY_PARAMETERS[name] then return "There is no query parameter " .. name .. "." end
+  end
+  local list = path .. "?"
+  for status in query:gmatch("[?&]status=([^&]*)") do
+    if not STATUSES[status] then
+      metadata:set(METADATA, "error", "status must be scheduled, live or ended")
+      return ""
+    end
+    list = path .. "?status=" .. status .. "&"
+  end
+  local size = query:match(".*[?&]page_?[sS]ize=([%w%%]+)") or ""
+  metadata:set(METADATA, "next_page", list .. "page_size=" .. size .. "&page_token=")
 end
 
 -- EventSource comes back with the id of the last event that it saw. HEAD cannot wait for the end of a stream: it asks for
@@ -171,7 +186,7 @@ local function ask_for_events(headers, metadata, path, last_event_id)
   if headers:get(":method") == "HEAD" then
     headers:replace(":path", (path:gsub("/events/?$", "")))
     metadata:set(METADATA, "events", true)
-  elseif (last_event_id or ""):find("^%d+$") then
+  elseif (last_event_id or ""):find("^%d+$") and tonumber(last_event_id) <= 2147483647 then  -- an int32
     headers:replace(":path", path .. "?after_revision=" .. last_event_id)
   end
 end
@@ -203,22 +218,8 @@ function envoy_on_request(handle)
   end
   local name = path:match("^/sessions/([%w_-]+)/attendance%.csv/?$")
   if name then metadata:set(METADATA, "file", "attendance-" .. name .. ".csv") end
-  if query ~= "" then
-    for name in query:gmatch("[?&]([^=&]+)") do
-      if not QUERY_PARAMETERS[name] then
-        return handle:respond(BAD_REQUEST, "There is no query parameter " .. name .. ".")
-      end
-    end
-    for status in query:gmatch("[?&]status=([^&]*)") do
-      if not STATUSES[status] then
-        metadata:set(METADATA, "error", "status must be scheduled, live or ended")
-        return handle:respond(BAD_REQUEST, "")
-      end
-      path = path .. "?status=" .. status
-    end
-    metadata:set(METADATA, "path", path .. (path:find("?", 1, true) and "&" or "?"))
-    metadata:set(METADATA, "page_size", query:match(".*[?&]page_?[sS]ize=([%w%%]+)") or "")
-  end
+  local wrong = query ~= "" and read_query(metadata, path, query)
+  if wrong then return handle:respond(BAD_REQUEST, wrong) end
   if FIELDS[route] then return pass_known(handle, route) end
   local body = route ~= "webhook" and handle:body()
   if body then body:setBytes("") end  -- nobody reads it
@@ -280,10 +281,10 @@ local function answer_own(headers, json, status)
   return (message:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
--- A file as it is. Of a list the array alone; the next page has the request's own path and size, and a token of URL-safe
--- characters.
+-- A table as it is, unless an instructor or a course is called attendance.csv. Of a list the array alone; the token of its
+-- next page has URL-safe characters.
 local function answer(handle, headers, json, request)
-  if request and request.file then
+  if request and request.file and headers:get("content-type") ~= "application/json" then
     headers:add("content-disposition", ('attachment; filename="%s"'):format(request.file))
     return json
   end
@@ -292,8 +293,7 @@ local function answer(handle, headers, json, request)
   if not first then return complete(json, 1, #json) end
   local last, token = json:match('()%],"nextPageToken":"([%w_-]*)"}$', -TAIL)
   if request and token and token ~= "" then
-    local link = '<%spage_size=%s&page_token=%s>; rel="next"'
-    headers:add("link", link:format(request.path, request.page_size, token))
+    headers:add("link", ('<%s%s>; rel="next"'):format(request.next_page, token))
   end
   return complete(json, first, last or #json - 1)
 end

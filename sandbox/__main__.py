@@ -47,6 +47,9 @@ Envoy speaks TLS, and asks microservices for their certificate. All certificates
 
   CERTIFICATES={certificates}
 
+The pages work in a browser that trusts $CERTIFICATES/clients/ca.crt, or in which {rest_url} was opened once and its
+certificate accepted.
+
   grpcurl -cacert $CERTIFICATES/clients/ca.crt -cert $CERTIFICATES/client.crt -key $CERTIFICATES/client.key \\
     {grpc_proxy} list
   buf curl --cacert $CERTIFICATES/clients/ca.crt --cert $CERTIFICATES/client.crt --key $CERTIFICATES/client.key \\
@@ -114,7 +117,7 @@ def _page(stack: "Stack") -> str:
         logs=stack.logs,
     )
     if stack.certificates:
-        page += TLS.format(certificates=stack.certificates, grpc_proxy=stack.grpc_proxy)
+        page += TLS.format(certificates=stack.certificates, rest_url=stack.rest_url, grpc_proxy=stack.grpc_proxy)
     if "LIVE_SESSIONS_JWT_SECRET" not in stack.environment:
         return page
     ada = stack.token(id="ins-1", name="Ada", role="instructor")

@@ -129,11 +129,10 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """The settings that the first server gets; the others differ in their address."""
-        made = {
-            "LIVE_SESSIONS_DATABASE_URL": self.database_url,
-            "LIVE_SESSIONS_PUBLIC_URL": self.rest_url,
-            "LIVE_SESSIONS_DAILY_WEBHOOK_SECRET": self._secrets["LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"],
-        }
+        made = {"LIVE_SESSIONS_DATABASE_URL": self.database_url}
+        if self._daily_reaches_it:
+            made["LIVE_SESSIONS_PUBLIC_URL"] = self.rest_url
+            made["LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"] = self._secrets["LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"]
         if self._own_daily:
             made["LIVE_SESSIONS_DAILY_API_URL"] = f"{self.daily_url}/v1"
             made["LIVE_SESSIONS_DAILY_API_KEY"] = self._secrets["LIVE_SESSIONS_DAILY_API_KEY"]
@@ -173,6 +172,11 @@ class Stack:
         return "LIVE_SESSIONS_DAILY_API_KEY" not in self._given
 
     @property
+    def _daily_reaches_it(self) -> bool:
+        """Daily.co itself does not find this machine, unless its user says how."""
+        return self._own_daily or "LIVE_SESSIONS_PUBLIC_URL" in self._given
+
+    @property
     def _own_postgres(self) -> bool:
         return "LIVE_SESSIONS_DATABASE_URL" not in self._given
 
@@ -209,7 +213,7 @@ class Stack:
         self._add(self.envoy)
         if self.pages_url is not None:
             self._add(self._pages())
-        if self._own_daily or "LIVE_SESSIONS_PUBLIC_URL" in self._given:
+        if self._daily_reaches_it:
             self._server("register-webhook", "register-webhook").run()
 
     def _add(self, *parts: Process) -> None:

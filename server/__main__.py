@@ -24,7 +24,7 @@ from server.rpc.serving import CannotListen
 from server.settings import InvalidSettings, Settings, load
 from server.upkeep import deliveries, webhook
 from storage import migrations
-from storage.errors import StorageError
+from storage.errors import StorageDefect, StorageError
 from storage.model import DeliveryRow
 from storage.queue import Waiting
 from storage.store import Transaction
@@ -39,10 +39,13 @@ def main() -> int:
             _migrate(settings, only_check=arguments.check)
         else:
             uvloop.run(_command(arguments, settings))
+        return 0
     except (InvalidSettings, CannotListen, ServiceError, StorageError) as problem:
-        print(f"live-sessions: {str(problem).splitlines()[0]}", file=sys.stderr)
-        return 1
-    return 0
+        told = str(problem).splitlines()[0]
+    except StorageDefect as problem:  # of a command; a server waits for its schema
+        told = f"{problem}: `migrate --check` tells whether the schema fits"
+    print(f"live-sessions: {told}", file=sys.stderr)
+    return 1
 
 
 def _arguments() -> argparse.Namespace:

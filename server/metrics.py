@@ -27,7 +27,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.registry import Collector
 
 from storage.batching import MAX_SIZE
-from storage.errors import StorageError
+from storage.errors import StorageDefect, StorageError
 from storage.queue import Waiting
 from storage.store import Store
 
@@ -51,6 +51,7 @@ Kind = Literal[
     "webhook",
 ]
 """Of what upkeep does; the log's lines have the same."""
+Tried = Literal["delivered", "put_off", "given_up"]
 UNARY, SERVER_STREAM = "unary", "server_stream"
 PATIENCE = 2.0
 """Seconds that a scrape waits for what the database knows; without it, it has the rest."""
@@ -98,11 +99,19 @@ DAILY_EVENT_LAG = Histogram(
     registry=REGISTRY,
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600),
 )
+DELIVERIES = Counter(
+    "live_sessions_deliveries",
+    "Webhooks to the back end, each try for itself: delivered, put_off (to be tried again) or given_up",
+    ("outcome",),
+    registry=REGISTRY,
+)
 REPAIRS = Counter(
     "live_sessions_repairs", "What upkeep has brought to its end or put right", ("kind",), registry=REGISTRY
 )
 for kind in get_args(Kind):  # an increase from nothing is one that Prometheus does not see
     REPAIRS.labels(kind)
+for tried in get_args(Tried):
+    DELIVERIES.labels(tried)
 WATCHERS = Gauge("live_sessions_watchers", "Streams that follow a session", registry=REGISTRY)
 LOOP_LAG = Histogram(
     "live_sessions_event_loop_lag_seconds",
@@ -135,6 +144,10 @@ def repaired(kind: Kind) -> None:
 
 def daily_event(type: str, outcome: str, events: int = 1) -> None:
     DAILY_EVENTS.labels(type, outcome).inc(events)
+
+
+def delivery(outcome: Tried) -> None:
+    DELIVERIES.labels(outcome).inc()
 
 
 @asynccontextmanager
@@ -174,7 +187,7 @@ class _Database(Collector):
         asked = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
         try:
             waiting, unapplied, pending = asked.result(PATIENCE)
-        except (StorageError, TimeoutError, CancelledError):
+        except (StorageError, StorageDefect, TimeoutError, CancelledError):  # a defect: the schema is not there yet
             asked.cancel()
             return
         yield from _due(waiting)

@@ -38,7 +38,7 @@ def _http_url(url: str) -> str:
         usable = False
     if not usable:
         raise ValueError("must be an http:// or https:// URL")
-    return url.rstrip("/")
+    return url
 
 
 def _address(address: str) -> str:
@@ -104,6 +104,8 @@ def _events_secret(secrets: SecretStr) -> SecretStr:
 
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+BaseUrl = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
+"""Paths are added to it."""
 
 
 class Settings(BaseSettings):
@@ -118,10 +120,10 @@ class Settings(BaseSettings):
     jwt_jwks_url: HttpUrl | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
-    daily_api_url: HttpUrl = "https://api.daily.co/v1"
+    daily_api_url: BaseUrl = "https://api.daily.co/v1"
     daily_api_key: Annotated[SecretStr, Field(min_length=1)]
     daily_webhook_secret: Annotated[SecretStr, AfterValidator(_base64_secret)] | None = None
-    public_url: HttpUrl | None = None
+    public_url: BaseUrl | None = None
     events_url: Annotated[SecretStr, AfterValidator(_events_url)] | None = None
     events_secret: Annotated[SecretStr, AfterValidator(_events_secret)] | None = None
     daily_max_participants: Annotated[int, Field(ge=1, le=100_000)] = 200

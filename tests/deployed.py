@@ -1,6 +1,7 @@
 """What the tests of deploy/ read: its files, the shipped Envoy file, and what a server waits for before it ends."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,20 +53,24 @@ def taken(environment: pytest.MonkeyPatch, given: dict[str, str]) -> Settings:
     return load()
 
 
-def example() -> dict[str, str]:
-    lines = (DEPLOY / "example.env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+def example(*, optional: bool = False) -> dict[str, str]:
+    """As it is copied, or with what stands there behind a `#`."""
+    lines = [line.removeprefix("#" if optional else "") for line in (DEPLOY / "example.env").read_text().splitlines()]
+    return dict(line.split("=", 1) for line in lines if re.match(r"[A-Z_]+=", line))
 
 
 @contextmanager
-def an_envoy(directory: Path, server: str) -> Iterator[envoy.Addresses]:
-    """One of its own with the shipped file, before this server, which need not be there."""
+def an_envoy(directory: Path, server: str, **limits: int) -> Iterator[envoy.Addresses]:
+    """One of its own with the shipped file and these limits, before this server, which need not be there."""
     workspace = Workspace(directory)
     workspace.claim()
     with free_port() as rest, free_port() as grpc, free_port() as metrics, free_port() as admin:
         addresses = envoy.Addresses(rest=rest, grpc=grpc, metrics=metrics, admin=admin, servers=[server])
         file = directory / "envoy.yaml"
-        file.write_text(envoy.configuration(addresses))
+        text = envoy.configuration(addresses)
+        for name, value in limits.items():
+            text = re.sub(rf"(?<={name}: )\d+", str(value), text)
+        file.write_text(text)
         ready = f"http://{HOST}:{admin}/ready"
         process = Process(
             "envoy", [envoy.BINARY, "-c", file, *envoy.OPTIONS], workspace, ready=lambda: "LIVE" in got(ready)

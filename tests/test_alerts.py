@@ -59,6 +59,18 @@ def test_every_question_of_operators_has_its_queries() -> None:
     assert len(in_operations()) >= 20
 
 
+def test_every_alert_has_its_question_and_its_first_step() -> None:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    rules = [rule["alert"].removeprefix("LiveSessions") for group in groups for rule in group["rules"]]
+    table = (ROOT / "docs" / "operations.md").read_text().partition("### Alerts")[2].partition("###")[0]
+    assert re.findall(r"^\| `(\w+)` \| \d", table, re.MULTILINE) == rules
+
+
+def test_what_each_process_tells_of_the_whole_deployment_is_never_added_up() -> None:
+    shared = "live_sessions_(?:upkeep_due|upkeep_oldest_due_seconds|inbox_unapplied|deliveries_pending)"
+    assert [query for query in QUERIES if re.search(rf"sum\b[^{{]*\({shared}", query)] == []
+
+
 def test_whatever_is_asked_for_is_told(stack: Stack, rest: Rest, daily: DailyControl) -> None:
     room = rest.recording("alerts-ada")["roomName"]
     daily.join(room, rest.call("POST", f"/sessions/{room}/token", "alerts-sam", "student").json()["token"])

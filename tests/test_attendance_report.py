@@ -256,6 +256,13 @@ def test_rest_names_the_file_and_its_kind(rest: Rest, lesson: Class) -> None:
     assert answer.content == b"\xef\xbb\xbf" + ",".join(HEADER).encode() + b"\r\n"
 
 
+def test_an_instructor_or_a_course_may_have_the_tables_name(rest: Rest) -> None:
+    for of in ("instructor", "course"):
+        answer = rest.call("GET", f"/sessions/{of}/attendance.csv", ME)
+        assert said(answer) == (200, [])
+        assert "content-disposition" not in answer.headers
+
+
 @pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
 def test_libreoffice_opens_the_table(rest: Rest, lesson: Class, tmp_path: Path) -> None:
     for number, name in enumerate(NAMES):

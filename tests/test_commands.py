@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.stack import Stack
 from tests.clients import DailyControl, Rest, eventually, http_client, new_stack
+from tests.databases import new_database
 from tests.due import at_daily
 from tests.servers import run
 
@@ -182,6 +183,14 @@ def test_register_webhook_takes_no_other_applications(own_stack: Stack, own_dail
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith("live-sessions: Daily answered 400: ")
     assert [after[name] for name in OF_OWNER] == [before[name] for name in OF_OWNER]
+
+
+@pytest.mark.parametrize("command", ["due", "deliveries", "register-webhook"])
+def test_a_command_says_in_one_line_that_there_are_no_tables(stack: Stack, command: str) -> None:
+    with new_database(stack.database_url) as empty:
+        told = run(command, settings=stack.environment | {"LIVE_SESSIONS_DATABASE_URL": empty})
+    line = "live-sessions: 42P01 UndefinedTable: `migrate --check` tells whether the schema fits\n"
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", line)
 
 
 @pytest.mark.parametrize(

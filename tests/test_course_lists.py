@@ -82,6 +82,12 @@ def test_a_status_narrows_the_list_and_each_of_its_pages(
     assert [session for page in found for session in page] == wanted
 
 
+def test_of_two_statuses_the_last_counts_on_every_page(rest: Rest, sessions: list[dict[str, Any]]) -> None:
+    live = said(rest.call("GET", f"{MINE}?status=live"))[1]
+    found = pages(rest, f"{MINE}?status=scheduled&page_size=1&status=live")
+    assert [session for page in found for session in page] == live
+
+
 @pytest.mark.parametrize("status", ["running", "", "LIVE", "4"])
 def test_a_status_that_there_is_not_is_refused(rest: Rest, status: str) -> None:
     answer = rest.call("GET", f"{MINE}?status={status}")

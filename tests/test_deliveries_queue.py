@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.ports import HOST, free_port
 from server.upkeep.deliveries import AT_ONCE, JITTER, PAUSES
 from tests import backend as its
 from tests.backend import SECRET, Backend, Message, backend, status
 from tests.clients import eventually
 from tests.outbox import Outbox, outbox
+from tests.scraping import Target
 from tests.servers import Server, serving
 
 STOPPED = "deliveries stop until the next start: the receiver answered 410"
@@ -121,6 +123,30 @@ def test_a_defect_of_one_message_keeps_no_other_waiting(own: Outbox) -> None:
     eventually(lambda: own.row(fine)["done"])
     eventually(lambda: own.rows(odd)[1]["done"])
     assert (own.rows(odd)[0]["done"], own.rows(odd)[0]["error"]) == (False, "a defect of ours")
+
+
+def test_each_try_is_counted_by_what_came_of_it(own: Outbox, product: Backend, tmp_path: Path) -> None:
+    own.database.execute("DELETE FROM sessions")  # none of another test's comes between
+    product.answer = lambda _: status(500)
+    with free_port() as port:
+        settings = own.settings(product) | {"LIVE_SESSIONS_METRICS_ADDRESS": f"{HOST}:{port}"}
+        with serving(settings, tmp_path / "server.log"):
+            told = Target(f"http://{HOST}:{port}/metrics")
+            outcomes = [("delivered",), ("given_up",), ("put_off",)]  # before anything happened
+            assert sorted(told.labels("live_sessions_deliveries_total", "outcome")) == outcomes
+
+            def counts(**outcomes: int) -> None:
+                eventually(lambda: told.by("outcome", "live_sessions_deliveries_total") == outcomes)
+
+            room = own.session()
+            counts(put_off=1)
+            assert told.value("live_sessions_deliveries_pending") == 1
+            own.is_due(room, attempts=len(PAUSES))
+            counts(put_off=1, given_up=1)
+            product.answer = lambda _: status(200)
+            own.session()
+            counts(put_off=1, given_up=1, delivered=1)
+            eventually(lambda: told.value("live_sessions_deliveries_pending") == 0)
 
 
 # Fairly

@@ -101,12 +101,20 @@ def test_docker_compose_names_what_is_missing(name: str, tmp_path: Path) -> None
     assert f"required variable {name} is missing a value" in told.stderr
 
 
-def test_the_examples_values_are_settings_that_a_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("optional", [False, True])
+def test_the_examples_values_are_settings_that_a_server_takes(monkeypatch: pytest.MonkeyPatch, optional: bool) -> None:
     given = COMPOSE["x-settings"]
-    values = given | example()
+    values = dict.fromkeys(given, "") | {"LIVE_SESSIONS_METRICS_ADDRESS": given["LIVE_SESSIONS_METRICS_ADDRESS"]}
     values["LIVE_SESSIONS_DATABASE_URL"] = "postgresql://live_sessions:change-me@postgres/live_sessions"
-    settings = taken(monkeypatch, {name: values[name] for name in given})
-    assert settings.public_url == "https://live.example.com"
+    values |= {name: value for name, value in example(optional=optional).items() if name in given}
+    settings = taken(monkeypatch, values)
+    assert settings.public_url == ("https://live.example.com" if optional else None)
+    assert (settings.events_url is not None) is optional
+
+
+def test_the_example_has_what_compose_takes_from_outside_and_no_more() -> None:
+    asked = set(re.findall(r"\$\{([A-Z_]+):", (DEPLOY / "compose.yaml").read_text()))
+    assert example(optional=True).keys() == asked
 
 
 def test_compose_gives_its_servers_the_name_by_which_envoy_finds_them() -> None:

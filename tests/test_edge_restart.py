@@ -80,6 +80,7 @@ def test_health_is_503_while_no_server_is_there(own_stack: Stack) -> None:
         assert client.get("/health").status_code == 200
     away = (503, {"error": "Service Unavailable", "message": "The service cannot be reached; try again"})
     assert (said(answer), said(grpc_like)) == (away, away)
+    assert [each.headers["retry-after"] for each in (answer, grpc_like)] == ["1", "1"]
 
 
 def test_a_second_envoy_takes_over_from_the_first_without_a_failed_call(own_stack: Stack, tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def test_too_much_metadata_fails_its_own_call_only(channel: grpc.Channel, rest: 
     assert LiveSessionsStub(channel).GetLiveSession.future(NOPE, wait_for_ready=False).code() == Code.NOT_FOUND
 
 
+def test_a_message_that_is_too_large_is_refused_for_good(channel: grpc.Channel) -> None:
+    call = channel.unary_unary(GET).future(b"x" * (2 << 20))
+    assert (call.code(), call.details()) == (Code.INVALID_ARGUMENT, "The message is larger than 2 MiB")
+
+
 @pytest.mark.parametrize("content_type", [b"application/json", b"text/plain", b""])
 def test_a_content_type_that_is_not_grpcs_is_415(stack: Stack, content_type: bytes) -> None:
     with Http2(stack.grpc_proxy) as connection:

@@ -3,15 +3,19 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import kubernetes_validate
 import pytest
 import yaml
 
+from sandbox import envoy
 from sandbox.ports import HOST
+from server.app import VERSION
 from server.rpc.methods import SERVICE
 from server.settings import PREFIX
 from tests.clients import eventually
@@ -76,7 +80,7 @@ def test_kustomize_renders_the_overlay_of_the_docs(repository: Path, tmp_path: P
     }
     [server] = [each for each in resources if each["kind"] == "Deployment" and each["metadata"]["name"] == NAME]
     [container] = server["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "registry.example.com/live-sessions:1.1.0"
+    assert container["image"] == f"registry.example.com/live-sessions:{VERSION}"
     assert container["envFrom"][0] == {"configMapRef": {"name": config["metadata"]["name"]}}
 
 
@@ -153,6 +157,29 @@ def test_an_envoy_has_the_time_to_drain() -> None:
     waits = int(before.split()[0]) + int(after)
     assert int(after) > listening
     assert PODS["live-sessions-envoy"]["spec"]["terminationGracePeriodSeconds"] > waits
+
+
+def probed(there: envoy.Addresses) -> dict[str, int]:
+    """The status that each of an Envoy's probes gets, and Prometheus."""
+    edge = container("live-sessions-envoy")
+    probes = {kind: edge[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    assert {probe["port"] for probe in probes.values()} == {"metrics"}
+    paths = {kind: probe["path"] for kind, probe in probes.items()} | {"Prometheus": "/metrics"}
+    url = f"http://{HOST}:{there.metrics}"
+    return {kind: httpx.get(url + path, trust_env=False).status_code for kind, path in paths.items()}
+
+
+@pytest.mark.parametrize("limit", ["max_active_downstream_connections", "max_heap_size_bytes"])
+def test_an_envoy_that_takes_no_more_callers_is_alive_and_ready(limit: str, tmp_path: Path) -> None:
+    with an_envoy(tmp_path, f"{HOST}:1", **{limit: 1}) as there, socket.create_connection((HOST, there.rest)):
+        eventually(lambda: '"service"' not in got(f"http://{HOST}:{there.rest}/"))
+        assert probed(there) == {"startup": 200, "liveness": 200, "readiness": 200, "Prometheus": 200}
+
+
+def test_an_envoy_that_is_taken_out_by_hand_is_alive_and_not_ready(tmp_path: Path) -> None:
+    with an_envoy(tmp_path, f"{HOST}:1") as there:
+        httpx.post(f"http://{HOST}:{there.admin}/healthcheck/fail", trust_env=False).raise_for_status()
+        assert probed(there) == {"startup": 200, "liveness": 200, "readiness": 503, "Prometheus": 200}
 
 
 def pre_stop() -> str:

@@ -1,10 +1,13 @@
 """Lists of many thousand sessions: whole, in order, and no hindrance to anybody's short calls."""
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 import httpx
+import psutil
 import psycopg
 import pytest
 
@@ -16,6 +19,8 @@ ME = "long-ada"
 SESSIONS = 20_000
 LISTS = 6
 SHORT_CALLS = 50
+METHOD = "/live_sessions.v1.LiveSessions/GetInstructorLiveSessions"
+MIB = 1 << 20
 FILL = """
 INSERT INTO sessions (id, course_id, room_name, status, starts_at, created_by, recording_enabled,
     created_at, updated_at, room_created_at)
@@ -58,3 +63,18 @@ def test_short_calls_are_answered_while_long_lists_are_made(stack: Stack, way: s
             still_waiting = [each for each in lists if not each.done()]
         assert still_waiting
         assert {each.result() for each in lists} == {SESSIONS}
+
+
+def test_lists_that_wait_for_their_turn_take_no_memory(stack: Stack) -> None:
+    """Most of these do until their time is up."""
+    server = psutil.Process(stack.servers[0].pid)
+    request = rpc.GetInstructorLiveSessionsRequest(instructor_id=ME).SerializeToString()
+    before = most = server.memory_info().rss
+    with grpc.insecure_channel(stack.grpc_targets[0], [("grpc.max_receive_message_length", -1)]) as channel:
+        calls = [channel.unary_unary(METHOD, response_deserializer=len).future(request) for _ in range(200)]
+        while not all(call.done() for call in calls):
+            most = max(most, server.memory_info().rss)
+            time.sleep(0.05)
+    codes = Counter(call.code() for call in calls)
+    assert codes.keys() == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert (most - before) / MIB < 100

@@ -21,6 +21,7 @@ from sandbox.stack import Stack
 from storage.queue import Line
 from tests import servers
 from tests.clients import DailyControl, Rest, at_once, bearer, daily_control, eventually, http_client, new_stack
+from tests.databases import new_database
 from tests.due import is_due
 from tests.events import Webhook, event
 from tests.scraping import Target
@@ -278,6 +279,16 @@ def test_what_runs_is_told(server: Target, own: Stack, database: psycopg.Connect
     assert marks == [True, False]
 
 
+def test_a_server_that_waits_for_its_schema_tells_what_it_can(own: Stack, tmp_path: Path) -> None:
+    with new_database(own.database_url) as empty, free_port() as port:
+        address = f"{HOST}:{port}"
+        settings = {"LIVE_SESSIONS_DATABASE_URL": empty, "LIVE_SESSIONS_METRICS_ADDRESS": address}
+        with servers.serving(own.environment | settings, tmp_path / "log", ready=False) as server:
+            names = Target(f"http://{address}/metrics").names()
+            assert "Traceback" not in server.log.read_text()
+    assert ("live_sessions_info" in names, "live_sessions_upkeep_due" in names) == (True, False)
+
+
 def test_no_secret_user_or_room_is_told(server: Target, own: Stack, rest: Rest, stub: LiveSessionsStub) -> None:
     room = rest.create("metrics-ada")["roomName"]
     token = rest.call("POST", f"/sessions/{room}/token", "metrics-sam", "student").json()["token"]
@@ -348,7 +359,8 @@ def test_envoy_counts_each_method_of_the_contract(repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/"), ("GET", "/config_dump"), ("POST", "/quitquitquit"), ("POST", "/metrics")]
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/config_dump"), ("POST", "/quitquitquit"), ("POST", "/metrics"), ("POST", "/ready")],
 )
 def test_nothing_else_of_envoy_s_admin_interface_is_open(own: Stack, method: str, path: str) -> None:
     url = own.metrics_urls[0].removesuffix("/metrics")

@@ -116,13 +116,15 @@ def test_it_says_who_needs_a_token_and_what_a_failure_is_called(name: str) -> No
 
 
 def strict(document: dict[str, Any]) -> dict[str, Any]:
-    """The same with nothing left open: answers have no other fields, and the limit is that of the sandbox."""
+    """The same with nothing left open: answers have no other fields, the limit is that of the sandbox, and a start is a
+    time that there is, as RFC 3339 writes it."""
     closed = deepcopy(document)
     for name, schema in closed["components"]["schemas"].items():
         if "properties" in schema and name != "NewSession":
             schema["additionalProperties"] = False
         if name in ("NewSession", "SessionChanges"):
             schema["properties"]["maxParticipants"]["maximum"] = LIMIT_OF_THE_PLAN
+    closed["components"]["schemas"]["Start"] |= {"format": "date-time", "pattern": "^[2-9]"}
     return closed
 
 
@@ -215,6 +217,16 @@ def test_what_is_too_large_is_refused_as_documented(stack: Stack, name: str, siz
     answer = case.call(stack.rest_url, **size)
     case.validate_response(answer, checks=CONFORMANCE)
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2026-12-26T15:00Z", "2026-12-26t15:00:00z", "2026-12-26T15:00:00.123456789+0530", "+002026-12-31T24:00-01:00"],
+)
+def test_a_start_that_is_taken_fits_the_document(rest: Rest, time: str) -> None:
+    rest.create(ME, startsAt=time)
+    assert re.search(DOCUMENT["components"]["schemas"]["Start"]["pattern"], time)
+    assert "format" not in DOCUMENT["components"]["schemas"]["Start"]
 
 
 def test_a_failure_says_in_its_operations_words_when_to_try_again(

@@ -89,6 +89,10 @@ def test_every_operation_can_be_read_and_tried(browser: Browser, stack: Stack) -
     operations = [one for item in document["paths"].values() for one in item.values() if "operationId" in one]
     assert sorted(ids) == sorted(one["operationId"] for one in operations)
 
+    names = window.run("Array.from(document.querySelectorAll('#operations form input'), (one) => one.name)")
+    headers = {one["name"] for item in operations for one in item.get("parameters", []) if one.get("in") == "header"}
+    assert headers & set(names) == {"Idempotency-Key"}  # Envoy lets no page send the others
+
     window.fill("#GetCourseLiveSessions [name=courseId]", "nobody's course")
     window.click("#GetCourseLiveSessions form button")
     eventually(lambda: window.text("#GetCourseLiveSessions form + pre").startswith("200\n"))
@@ -166,6 +170,45 @@ def test_a_class_is_held_by_an_instructor_and_students_each_in_a_window(browser:
     for window in (ada, sam):
         window.reads("#status", "ended")
     ada.reads("#recording", "recording completed")
+
+
+HOLD_LOOKS = """(() => {
+    const real = window.fetch;
+    window.looks = 0;
+    window.held = new Promise((release) => { window.release = release; });
+    window.fetch = async (url, ...given) => {
+        const answer = await real(url, ...given);
+        if (String(url).includes("/sandbox/state")) { looks++; await held; }
+        return answer;
+    };
+})()"""
+LOSE_LOOKS = """(() => {
+    const real = window.fetch;
+    window.lost = 0;
+    window.fetch = (url, ...given) => {
+        if (!String(url).includes("/sandbox/state") || lost === 3) return real(url, ...given);
+        lost++;
+        return Promise.reject(Error("lost"));
+    };
+})()"""
+
+
+@needs_chromium
+def test_who_is_inside_stays_so_though_the_room_cannot_be_looked_into_or_was_before_they_came(
+    browser: Browser, stack: Stack
+) -> None:
+    ada = person(browser, stack, "Ada", "instructor")
+    ada.run(HOLD_LOOKS)
+    ada.click("#create button")
+    eventually(lambda: ada.run("looks") == 1)  # at an empty room
+    ada.click("#join")
+    ada.reads("#leave", "Leave")
+    ada.run("release()")
+    eventually(lambda: ada.run("looks") == 3)
+    ada.run(LOSE_LOOKS)
+    eventually(lambda: ada.run("lost") == 3)
+    eventually(lambda: ada.run("looks") > 3)
+    assert (ada.text("#problem"), ada.text("#leave")) == ("", "Leave")
 
 
 @needs_chromium

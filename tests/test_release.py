@@ -17,6 +17,7 @@ import pytest
 from sandbox import envoy
 from sandbox.ports import HOST, free_port
 from sandbox.stack import Stack
+from storage import migrations
 from tests.clients import eventually
 from tests.servers import SERVING, Server, environment
 
@@ -105,6 +106,25 @@ def test_a_release_is_the_server_and_the_client_of_one_version(dist: Path) -> No
         f"live_sessions_client-{version()}-py3-none-any.whl",
         "SHA256SUMS",
     }
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("README.md", r"^live-sessions (\d\S+)$"),
+        ("docs/operations.md", r"registry\.example\.com/[\w-]+:(\S+) "),
+        ("docs/operations.md", r"newTag: ([^}]+)}"),
+        ("docs/operations.md", r"`live-sessions (\S+), schema"),
+        ("docs/openapi.yaml", r"^  version: (\S+)$"),
+    ],
+)
+def test_documents_name_the_version_that_is_released(file: str, named: str) -> None:
+    assert set(re.findall(named, (ROOT / file).read_text(), re.MULTILINE)) == {version()}
+
+
+def test_the_first_line_of_the_log_is_documented_with_the_present_schema() -> None:
+    documented = re.findall(r"`live-sessions \S+, schema (\d+),", (ROOT / "docs/operations.md").read_text())
+    assert documented == [migrations.revisions()[0]]
 
 
 def test_the_checksums_are_those_of_the_files(dist: Path) -> None:

@@ -222,6 +222,8 @@ def test_a_body_too_large_is_413(rest: Rest, path: str, chunked: bool) -> None:
     [
         ("GET", "/nowhere"),
         ("GET", "/sessions/instructor"),
+        ("GET", "/sessions/instructor/"),
+        ("GET", "/sessions/course/"),
         ("OPTIONS", "/sessions/unique-room-name"),
         ("POST", "/sessions/unique-room-name/nothing"),
         ("GET", "/sessions/unique-room-name/recording/nothing"),

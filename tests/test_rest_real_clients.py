@@ -31,6 +31,7 @@ def room(rest: Rest) -> str:
         (f'{{"courseId":"c",{STARTS_AT},"maxParticipants":50.0}}', {"maxParticipants": 50}),
         (f'{{"courseId":"c",{STARTS_AT},"maxParticipants":null,"recordingEnabled":null}}', {"recordingEnabled": False}),
         (f'{{"courseId":"c",{STARTS_AT},"course":{{"courseId":42,"startsAt":[],"maxParticipants":"x"}}}}', {}),
+        ('{"courseId":"c","startsAt":"2026-12-26T15:00Z","course":{"maxParticipants":"x"}}', {}),
         (f'{{"courseId":"c",{STARTS_AT},"list":[{{"recordingEnabled":[]}},{{"maxParticipants":{{}}}}]}}', {}),
         (f'{{"courseId":"c",{STARTS_AT},"quoted":"\\"courseId\\":5,\\"maxParticipants\\":[]"}}', {}),
         (f'{{"courseId":"other","courseId":"c",{STARTS_AT}}}', {}),

@@ -194,6 +194,18 @@ def test_the_same_data_serve_at_another_port_and_with_tls_whose_certificates_are
     assert webhook["url"] == f"{ready['rest_url']}/webhooks/daily"
 
 
+def test_daily_co_itself_is_told_of_no_address_that_it_cannot_reach(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with free_port() as nobody:
+        monkeypatch.setenv("LIVE_SESSIONS_DAILY_API_URL", f"http://127.0.0.1:{nobody}/v1")
+        monkeypatch.setenv("LIVE_SESSIONS_DAILY_API_KEY", "of a real domain")
+        with Stack(data_dir) as stack:
+            missing = {"LIVE_SESSIONS_PUBLIC_URL", "LIVE_SESSIONS_DAILY_WEBHOOK_SECRET"}
+            assert stack.environment.keys() & missing == set()
+            assert "public_url" not in (stack.logs / "server-0.log").read_text()
+
+
 def test_a_start_that_fails_says_why_and_leaves_nothing(launch: Callable[..., Sandbox]) -> None:
     sandbox = launch(LIVE_SESSIONS_JWT_SECRET="short")
     status, stderr = sandbox.ended()

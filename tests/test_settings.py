@@ -212,9 +212,14 @@ def test_a_server_may_serve_on_a_unix_socket(environment: pytest.MonkeyPatch) ->
     assert load().grpc_address == "unix:/run/live-sessions/1.sock"
 
 
-def test_a_url_may_end_with_a_slash(environment: pytest.MonkeyPatch) -> None:
-    give(environment, {"PUBLIC_URL": "https://live.example/"})
-    assert load().public_url == "https://live.example"
+def test_a_url_to_which_paths_are_added_may_end_with_a_slash(environment: pytest.MonkeyPatch) -> None:
+    give(environment, {"PUBLIC_URL": "https://live.example/", "DAILY_API_URL": "https://api.daily.example/v1/"})
+    assert (load().public_url, load().daily_api_url) == ("https://live.example", "https://api.daily.example/v1")
+
+
+def test_keys_are_read_at_the_very_url_that_was_given(environment: pytest.MonkeyPatch) -> None:
+    give(environment, {"JWT_SECRET": None, "JWT_JWKS_URL": "https://id.example/keys/"})
+    assert load().jwt_jwks_url == "https://id.example/keys/"
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -165,7 +165,7 @@ async def test_an_outage_is_not_made_worse_by_asking_each_time(provider: Provide
     assert provider.reads == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"not JSON", b"[]", b'{"keys": []}', b'{"keys": 5}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"not JSON", b"[]", b'{"keys": []}', b'{"keys": 5}', b"\xff", b"[" * 100_000])
 async def test_what_are_no_keys_is_an_outage(provider: Provider, body: bytes) -> None:
     provider.body = body
     with pytest.raises(Unavailable):

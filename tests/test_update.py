@@ -170,6 +170,7 @@ def test_a_repeated_create_gets_the_session_that_was_changed_since(rest: Rest) -
         ({"maxParticipants": -1}, "maxParticipants must be between 1 and 200, or 0 for no limit"),
         ({"courseId": " "}, "courseId must not be blank"),
         ({"courseId": "x" * 129}, "courseId must be 1 to 128 characters without control characters"),
+        ({"courseId": '\\"' * 10_000}, "courseId must be 1 to 128 characters without control characters"),
         ({"startsAt": "1999-12-31T23:59:59Z"}, "startsAt must lie between the years 2000 and 9999"),
     ],
 )

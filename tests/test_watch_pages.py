@@ -94,6 +94,7 @@ def test_the_fetch_of_the_documentation_follows_with_a_token_to_the_end_and_over
     page = browser.window()
     script = example(repository / "docs" / "calling.md", "js", "TextDecoderStream")
     page.go(f"{own.rest_url}/")
+    page.run("delete ReadableStream.prototype[Symbol.asyncIterator]")  # which not every browser has
     page.run(
         f"{script}; window.told = []; window.ended = null; follow('/sessions/{room}/events', '{own_rest.token(ME)}',"
         " (event) => { if (!event.heartbeat) told.push([event.revision, Object.keys(event)[2]]); })"
@@ -110,6 +111,20 @@ def test_the_fetch_of_the_documentation_follows_with_a_token_to_the_end_and_over
     assert [revision for revision, _ in told] == list(range(1, len(told) + 1))
     assert {kind for _, kind in told} == {"session", "recording", "participant"}
     assert page.complaints == []
+
+
+@needs_chromium
+def test_what_a_page_does_wrong_itself_ends_the_fetch_of_the_documentation(
+    own: Stack, own_rest: Rest, repository: Path, browser: Browser, room: str
+) -> None:
+    page = browser.window()
+    script = example(repository / "docs" / "calling.md", "js", "TextDecoderStream")
+    page.go(f"{own.rest_url}/")
+    page.run(
+        f"{script}; follow('/sessions/{room}/events', '{own_rest.token(ME)}', () => {{ throw Error('ours') }})"
+        ".catch((problem) => { window.thrown = problem.message; }); 0"
+    )
+    eventually(lambda: page.run("window.thrown") == "ours")
 
 
 def test_the_watcher_of_the_readme_follows_to_the_end_and_over_a_restart(

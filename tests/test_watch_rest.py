@@ -99,7 +99,7 @@ def test_a_browser_comes_back_with_the_id_of_the_last_event(stack: Stack, rest: 
     assert [id for id, _ in told] == [4]
 
 
-@pytest.mark.parametrize("id", ["x", "-1", "3 or 4", ""])
+@pytest.mark.parametrize("id", ["x", "-1", "3 or 4", "", "2147483648", "9" * 400])
 def test_an_id_that_is_none_of_ours_is_passed_over(stack: Stack, rest: Rest, room: str, id: str) -> None:
     change(rest, room, 1, 2, 3)
     told = follow(stack, room, 4, "?after_revision=3", {"Last-Event-ID": id})

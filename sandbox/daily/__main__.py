@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--api-key", required=True)
     parser.add_argument("--domain", default="sandbox")
     parser.add_argument("--state", type=Path, help="JSON file, created when missing; without it nothing is kept")
-    parser.add_argument("--no-state", dest="state", action="store_const", const=None, help="takes --state back")
     parser.add_argument("--origin", action="append", default=[], help="whose pages may join and leave; repeatable")
     parser.add_argument("--limits", action="store_true", help="refuse what is over Daily's rate limits")
     options = parser.parse_args()

@@ -53,7 +53,7 @@ class PublishedKeys:
             keys = await asyncio.to_thread(self._client.get_signing_keys)
             self._keys = {key.key_id: key for key in keys if key.key_id is not None}
             self._read_at = self._tried_at
-        except (jwt.PyJWTError, OSError, ValueError):
+        except (jwt.PyJWTError, OSError, ValueError, RecursionError):
             return  # key_of sees that nothing was read
         finally:
             self._reading = None

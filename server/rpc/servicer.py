@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -105,15 +104,19 @@ class Servicer(LiveSessionsServicer):
         answer: convert.SessionList,
         read: Callable[[int, paging.Cursor | None], Awaitable[list[SessionRow]]],
     ) -> None:
-        """In parts, between which other calls have their turn; of long lists, one is made at a time."""
+        """In parts, between which other calls have their turn; of long lists, one is made at a time. Who waits for that
+        holds nothing: a long list's first part is read once more."""
+        rows = await read(PART, None)
+        if len(rows) < PART:
+            convert.add_sessions(answer, rows)
+            return
+        del rows
         after: paging.Cursor | None = None
-        async with AsyncExitStack() as turn:
+        async with self._long_lists:
             while rows := await read(PART, after):
                 convert.add_sessions(answer, rows)
                 if len(rows) < PART:
                     break
-                if after is None:
-                    await turn.enter_async_context(self._long_lists)
                 after = _starts_at(rows[-1]), UUID(rows[-1].id)
 
     async def ListSessionParticipants(

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from server import metrics
 from server.errors import ServiceError
 from server.receiver import NotTaken, Receiver
 from server.upkeep import queue
@@ -68,6 +69,8 @@ async def deliver(backend: Backend, service: Service, outbox: Outbox, attempts: 
         return pause
     due = await service.store.run(_take, outbox)
     sent = await asyncio.gather(*(_send(backend, one) for one in due))
+    for one in sent:
+        metrics.delivery("delivered" if one.error is None else "put_off" if one.pause else "given_up")
     return await service.store.run(_note, outbox, sent)
 
 

@@ -34,11 +34,11 @@ def test_what_changed_is_on_disk_within_a_second_or_so(tmp_path: Path) -> None:
         eventually(lambda: state.exists() and room in state.read_text())
 
 
-def test_without_a_file_nothing_is_kept(tmp_path: Path) -> None:
-    state = tmp_path / "state.json"
-    with running(f"--state={state}", "--no-state") as daily:
+def test_without_a_file_nothing_is_kept() -> None:
+    with running() as daily:
         daily.room()
-    assert not state.exists()
+    with running() as daily:
+        assert daily.state()["rooms"] == []
 
 
 def test_what_was_to_happen_still_happens_after_a_restart(tmp_path: Path, receiver: Receiver) -> None:

@@ -247,8 +247,8 @@ class LiveSessionsServicer(object):
         """Returns the session's most recent recording, with a link to its file once Daily has finished it. Access: the
         instructor who created the session, and participants who have joined it and were not removed.
 
-        Errors: NOT_FOUND, also when the session was never recorded; PERMISSION_DENIED; UNAVAILABLE "Failed to get session
-        recording".
+        Errors: NOT_FOUND, also when the session was never recorded, or Daily has its file no longer; PERMISSION_DENIED;
+        UNAVAILABLE "Failed to get session recording".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -104,8 +104,8 @@ class LiveSessionsStub:
     """Returns the session's most recent recording, with a link to its file once Daily has finished it. Access: the
     instructor who created the session, and participants who have joined it and were not removed.
 
-    Errors: NOT_FOUND, also when the session was never recorded; PERMISSION_DENIED; UNAVAILABLE "Failed to get session
-    recording".
+    Errors: NOT_FOUND, also when the session was never recorded, or Daily has its file no longer; PERMISSION_DENIED;
+    UNAVAILABLE "Failed to get session recording".
     """
     GetSessionToken: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetSessionTokenRequest, _service_pb2.GetSessionTokenResponse]
     """Issues a Daily.co meeting token with which the caller may join the session's room, and records the caller as a
@@ -291,8 +291,8 @@ class LiveSessionsAsyncStub(LiveSessionsStub):
     """Returns the session's most recent recording, with a link to its file once Daily has finished it. Access: the
     instructor who created the session, and participants who have joined it and were not removed.
 
-    Errors: NOT_FOUND, also when the session was never recorded; PERMISSION_DENIED; UNAVAILABLE "Failed to get session
-    recording".
+    Errors: NOT_FOUND, also when the session was never recorded, or Daily has its file no longer; PERMISSION_DENIED;
+    UNAVAILABLE "Failed to get session recording".
     """
     GetSessionToken: _aio.UnaryUnaryMultiCallable[_service_pb2.GetSessionTokenRequest, _service_pb2.GetSessionTokenResponse]  # type: ignore[assignment]
     """Issues a Daily.co meeting token with which the caller may join the session's room, and records the caller as a
@@ -517,8 +517,8 @@ class LiveSessionsServicer(metaclass=_abc_1.ABCMeta):
         """Returns the session's most recent recording, with a link to its file once Daily has finished it. Access: the
         instructor who created the session, and participants who have joined it and were not removed.
 
-        Errors: NOT_FOUND, also when the session was never recorded; PERMISSION_DENIED; UNAVAILABLE "Failed to get session
-        recording".
+        Errors: NOT_FOUND, also when the session was never recorded, or Daily has its file no longer; PERMISSION_DENIED;
+        UNAVAILABLE "Failed to get session recording".
         """
 
     @_abc_1.abstractmethod

@@ -4,6 +4,7 @@ import { element, signIn, stack } from "./dom.js";
 
 const SHOWN = 20_000; // characters of an answer
 const openapi = await (await fetch("/openapi.json")).json();
+const NOT_FROM_PAGES = /^(X-.*|Last-Event-ID)$/; // headers that Daily sends, and that EventSource does by itself
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
 function resolve(part) {
@@ -89,7 +90,7 @@ function showAnswers(responses) {
 function attempt(method, path, parameters, operation) {
   const body = resolve(operation.requestBody)?.content?.["application/json"]?.schema;
   const answer = element("pre", { hidden: true });
-  const fields = parameters.filter((one) => !one.name.startsWith("X-")).map(({ name, required = false }) =>
+  const fields = parameters.filter((one) => !NOT_FROM_PAGES.test(one.name)).map(({ name, required = false }) =>
     element("label", {}, name, element("input", { name, required, autocomplete: "off" })));
   const example = JSON.stringify(resolve(body)?.example ?? {}, null, 2);
   const text = body && element("textarea", { name: "body", rows: 6, value: example });

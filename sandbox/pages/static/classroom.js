@@ -117,12 +117,14 @@ async function follow(signal) {
 }
 
 async function look(signal) {
+  let before = null; // our connection when the look began: one that came meanwhile need not be seen yet
   for await (const people of inside(session.roomName, signal)) {
     present = people;
-    if (me.connection && !people.some((one) => one.connection === me.connection)) {
+    if (me.connection && me.connection === before && !people.some((one) => one.connection === before)) {
       me.connection = null;
       at("problem").textContent = "You are no longer in the room.";
     }
+    before = me.connection;
     show();
   }
 }

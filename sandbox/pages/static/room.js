@@ -19,12 +19,13 @@ export function leaveAtOnce(room, connection) {
   navigator.sendBeacon(address(room, "leave"), JSON.stringify({ session_id: connection }));
 }
 
-// Everybody inside, once a second: {id, connection, name, mic, camera}.
+// Everybody inside, once a second while that can be seen: {id, connection, name, mic, camera}.
 export async function* inside(room, signal) {
+  const state = `${stack.daily_url}/sandbox/state?room=${encodeURIComponent(room)}`;
+  const look = () => fetch(state, { signal }).then((answer) => (answer.ok ? answer.json() : null));
   while (!signal.aborted) {
-    const answer = await fetch(`${stack.daily_url}/sandbox/state?room=${encodeURIComponent(room)}`).catch(() => null);
-    const { connections = [] } = answer?.ok ? await answer.json() : {};
-    yield connections.filter((one) => one.left_at === null).map(person);
+    const seen = await look().catch(() => null);
+    if (seen) yield seen.connections.filter((one) => one.left_at === null).map(person);
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
 }
