@@ -142,6 +142,19 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognised:
+    """The participant whom a room knows by this id."""
+
+    id: UUID
+    session_id: UUID
+    daily_user_id: str
+    was_kicked: bool
+    mic_allowed: bool
+    camera_allowed: bool
+    has_name: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Moderated:
     """A participant as Daily must know them."""
 

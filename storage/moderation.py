@@ -1,13 +1,13 @@
 """What can be done with moderation inside a transaction: who was removed, who may send what, and of whom Daily must be
 told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Interval, Text, Update, Uuid, and_, bindparam, cast, func, or_, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import Interval, Update, and_, bindparam, cast, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement
 
@@ -43,13 +43,6 @@ MODERATED = select(*COLUMNS).where(
         participants.c.unsettled_at.is_not(None),
     ),
     or_(~participants.c.was_kicked, participants.c.watch_until > CLOCK),
-)
-OF_USERS = select(*COLUMNS).where(
-    tuple_(participants.c.session_id, participants.c.daily_user_id).in_(
-        select(
-            func.unnest(bindparam("sessions", type_=ARRAY(Uuid))), func.unnest(bindparam("users", type_=ARRAY(Text)))
-        )
-    )
 )
 SETTLE = text("""
 UPDATE participants SET unsettled_at = NULL
@@ -101,14 +94,6 @@ class Moderations:
         """Those of whom Daily must be told. What was sent to it so long ago has come to its end."""
         rows = await self._connection.execute(MODERATED, {"session_id": session_id, "lease": lease})
         return [Moderated(*row) for row in rows]
-
-    async def of_users(self, users: Mapping[UUID, Sequence[str]]) -> list[Moderated]:
-        """By session, of those with these ids inside Daily."""
-        pairs = [(session_id, user) for session_id, each in users.items() for user in each]
-        if not pairs:
-            return []
-        values = {"sessions": [id for id, _ in pairs], "users": [user for _, user in pairs], "lease": timedelta()}
-        return [Moderated(*row) for row in await self._connection.execute(OF_USERS, values)]
 
     async def watch(self, participant_ids: Sequence[UUID], token_life: timedelta) -> None:
         """They have come back, and may again for so long."""

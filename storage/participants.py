@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.model import Connection, Occupancy, Participant, Role
+from storage.model import Connection, Occupancy, Participant, Recognised, Role
 from storage.queue import CLOCK
 from storage.tables import connections, meetings, participants, sessions
 
@@ -60,16 +60,22 @@ PAGE_AFTER = PAGE.where(
 
 # Who is in the room without a token of ours is a participant all the same.
 RECOGNISE = text("""
-INSERT INTO participants (session_id, user_id, daily_user_id, name, role)
-SELECT session_id, user_id, user_id, name, role
-FROM unnest(
-    CAST(:sessions AS uuid[]), CAST(:users AS text[]), CAST(:names AS text[]), CAST(:roles AS text[])
-) AS stay (session_id, user_id, name, role)
-WHERE NOT EXISTS (
-    SELECT FROM participants
-    WHERE participants.session_id = stay.session_id AND participants.daily_user_id = stay.user_id
+WITH stay AS (
+    SELECT * FROM unnest(
+        CAST(:sessions AS uuid[]), CAST(:users AS text[]), CAST(:names AS text[]), CAST(:roles AS text[])
+    ) AS stay (session_id, daily_user_id, name, role)
+), known AS (
+    SELECT participants.* FROM stay JOIN participants USING (session_id, daily_user_id)
+), made AS (
+    INSERT INTO participants (session_id, user_id, daily_user_id, name, role)
+    SELECT session_id, daily_user_id, daily_user_id, name, role FROM stay
+    WHERE (session_id, daily_user_id) NOT IN (SELECT session_id, daily_user_id FROM known)
+    ON CONFLICT DO NOTHING
+    RETURNING *
 )
-ON CONFLICT DO NOTHING
+SELECT id, session_id, daily_user_id, was_kicked, mic_allowed, camera_allowed, name IS NOT NULL FROM known
+UNION ALL
+SELECT id, session_id, daily_user_id, was_kicked, mic_allowed, camera_allowed, true FROM made
 """)
 CALL_BY_NAME = text("""
 UPDATE participants SET name = stay.name
@@ -139,28 +145,20 @@ class Participants:
         ids = select(participants.c.daily_user_id).where(participants.c.session_id == session_id).distinct()
         return list((await self._connection.execute(ids.order_by(participants.c.daily_user_id))).scalars())
 
-    async def told(self, stays: Iterable[tuple[UUID, Connection]]) -> None:
-        """What the events of rooms say of stays in these sessions, or of their ends."""
-        await self._write(TELL, stays)
+    async def told(self, stays: Iterable[tuple[UUID, Connection]]) -> list[Recognised]:
+        """What the events of rooms say of stays in these sessions, or of their ends; and whose they are."""
+        return await self._write(TELL, stays)
 
     async def recorded(self, session_id: UUID, stays: Iterable[Connection]) -> None:
         """What Daily's records say of them; what the room's own events said outweighs it."""
         await self._write(RECORD, ((session_id, stay) for stay in stays))
 
-    async def _write(self, statements: tuple[TextClause, TextClause], stays: Iterable[tuple[UUID, Connection]]) -> None:
+    async def _write(
+        self, statements: tuple[TextClause, TextClause], stays: Iterable[tuple[UUID, Connection]]
+    ) -> list[Recognised]:
         merged = _merged(stays)
-        roles = {(id, stay.daily_user_id): Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for id, stay in merged}
-        names = {(id, stay.daily_user_id): stay.user_name for id, stay in merged}
+        people = await self._recognise(merged)
         values: dict[str, object] = {
-            "sessions": [id for id, _ in roles],
-            "users": [user for _, user in roles],
-            "names": list(names.values()),
-            "roles": list(roles.values()),
-        }
-        await self._connection.execute(RECOGNISE, values)
-        if any(names.values()):
-            await self._connection.execute(CALL_BY_NAME, values)
-        values = {
             "ids": [stay.id for _, stay in merged],
             "sessions": [id for id, _ in merged],
             "users": [stay.daily_user_id for _, stay in merged],
@@ -170,6 +168,21 @@ class Participants:
         add, change = statements
         if (await self._connection.execute(add, values)).rowcount < len(merged):
             await self._connection.execute(change, values)
+        return people
+
+    async def _recognise(self, stays: Sequence[tuple[UUID, Connection]]) -> list[Recognised]:
+        roles = {(id, stay.daily_user_id): Role.INSTRUCTOR if stay.is_owner else Role.STUDENT for id, stay in stays}
+        names = {(id, stay.daily_user_id): stay.user_name for id, stay in stays}
+        values: dict[str, object] = {
+            "sessions": [id for id, _ in roles],
+            "users": [user for _, user in roles],
+            "names": list(names.values()),
+            "roles": list(roles.values()),
+        }
+        people = [Recognised(*row) for row in await self._connection.execute(RECOGNISE, values)]
+        if any(names[one.session_id, one.daily_user_id] for one in people if not one.has_name):
+            await self._connection.execute(CALL_BY_NAME, values)
+        return people
 
     async def gone(self, stay_ids: list[str]) -> None:
         """They were put out just now."""

@@ -12,7 +12,7 @@ from server.daily.client import TOKEN_LIFETIME, Present, Priority, user_id
 from server.daily.events import Joined
 from server.usecases import rules
 from server.usecases.service import Service
-from storage.model import Connection, Moderated, Participant, Session
+from storage.model import Connection, Moderated, Participant, Recognised, Session
 from storage.store import Transaction
 
 TOKEN_LIFE = timedelta(seconds=TOKEN_LIFETIME, minutes=1)
@@ -100,12 +100,12 @@ async def _see_through(service: Service, session: Session) -> None:
     await service.works.finish(("moderate", session.id, uuid4()), partial(make_so, service, session))
 
 
-async def who_came(tx: Transaction, joins: Sequence[tuple[UUID, Joined]]) -> None:
+async def who_came(tx: Transaction, joins: Sequence[tuple[UUID, Joined]], people: Sequence[Recognised]) -> None:
     """By session. Who was removed, or joined with the permissions of an older token, is seen to at once."""
-    people = {(one.session_id, one.daily_user_id): one for one in await tx.moderations.of_users(_users(joins))}
+    known = {(one.session_id, one.daily_user_id): one for one in people}
     removed, changed = set(), set()
     for session_id, join in joins:
-        one = people.get((session_id, join.stay.user_id))
+        one = known.get((session_id, join.stay.user_id))
         if one is not None and one.was_kicked:
             removed.add(one)
         elif one is not None and not join.may_send(mic_allowed=one.mic_allowed, camera_allowed=one.camera_allowed):
@@ -116,13 +116,6 @@ async def who_came(tx: Transaction, joins: Sequence[tuple[UUID, Joined]]) -> Non
         await tx.moderations.unsettle([one.id for one in changed])
     for session_id in {one.session_id for one in removed | changed}:
         await tx.moderations.due(session_id, AT_ONCE)
-
-
-def _users(joins: Sequence[tuple[UUID, Joined]]) -> dict[UUID, list[str]]:
-    users: dict[UUID, list[str]] = {}
-    for session_id, join in joins:
-        users.setdefault(session_id, []).append(join.stay.user_id)
-    return users
 
 
 async def make_so(service: Service, session: Session, look: int = 0) -> list[Moderated]:

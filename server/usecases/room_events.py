@@ -72,9 +72,9 @@ async def apply(tx: Transaction, told: Sequence[Told], lifetimes: Lifetimes) -> 
     await come_alive(tx, list(alive.values()), lifetimes)
     stays = [(one.session.id, _stay(one.event)) for one in told if isinstance(one.event, Joined | Left)]
     if stays:
-        await tx.participants.told(stays)
-    joins = [(one.session.id, one.event) for one in told if isinstance(one.event, Joined)]
-    await moderation.who_came(tx, joins)
+        people = await tx.participants.told(stays)
+        joins = [(one.session.id, one.event) for one in told if isinstance(one.event, Joined)]
+        await moderation.who_came(tx, joins, people)
     for kind in (MeetingStarted, MeetingEnded):  # in this order: an end must not take those of the next meeting along
         for one in told:
             if isinstance(one.event, kind):
