@@ -11,7 +11,7 @@ import storage.store
 class Unbatched:
     """In the place of storage's Batcher: as many batches as calls."""
 
-    def __init__(self, run: Callable[[list[Any]], Awaitable[Sequence[Any]]], *_: Any) -> None:
+    def __init__(self, run: Callable[[list[Any]], Awaitable[Sequence[Any]]], *_: Any, **__: Any) -> None:
         self._run = run
 
     async def __call__(self, item: Any) -> Any:
