@@ -29,6 +29,9 @@ from storage.model import Chore, Meeting, Moderation, Outbox, Recording, Session
 from storage.tables import chores, daily_events, meetings, moderations, outboxes, recordings, sessions
 
 CLOCK = func.clock_timestamp()
+"""The moment itself: for what is written."""
+NOW = func.statement_timestamp()
+"""For what is looked for, as it stands still while a statement runs: no index can be searched by what moves on."""
 TABLE_OF = {
     Session: sessions,
     Moderation: moderations,
@@ -82,7 +85,7 @@ _LINES: dict[Line, tuple[type[Item], ColumnElement[bool]]] = {
 def _take(table: Table, noun: type[Item], stands_there: ColumnElement[bool]) -> Any:
     due = (
         select(table.c.id)
-        .where(stands_there, table.c.due_at <= CLOCK)
+        .where(stands_there, table.c.due_at <= NOW)
         .order_by(table.c.due_at)
         .limit(bindparam("items"))
         .with_for_update(skip_locked=True, key_share=True)
@@ -100,7 +103,7 @@ _TAKE: dict[Line, tuple[Callable[..., Item], Any]] = {
 
 _IS_DUE = select(
     *(
-        exists().where(stands_there, TABLE_OF[noun].c.due_at <= CLOCK).label(line.name)
+        exists().where(stands_there, TABLE_OF[noun].c.due_at <= NOW).label(line.name)
         for line, (noun, stands_there) in _LINES.items()
     )
 )
@@ -109,7 +112,7 @@ _IS_DUE = select(
 def _waiting(line: str, table: Table, stands_there: ColumnElement[bool]) -> Any:
     since = func.min(table.c.due_at)
     seconds = func.coalesce(func.date_part(literal_column("'epoch'"), CLOCK - since), 0.0)
-    return select(literal(line), func.count(), since, seconds).where(stands_there, table.c.due_at <= CLOCK)
+    return select(literal(line), func.count(), since, seconds).where(stands_there, table.c.due_at <= NOW)
 
 
 _WAITING = union_all(
