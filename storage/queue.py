@@ -1,8 +1,9 @@
 """What is due. A row with something to be done says in `due_at` when, by PostgreSQL's clock: set with the intent, moved
 on by each try, cleared by the outcome.
 
-Who takes an item moves its `due_at` to the end of their lease, and holds it as long as nobody has moved it again: a
-worker that was frozen, or that an intent of a caller has overtaken, cannot put the item off any more."""
+Who takes an item moves its `due_at` to the end of their lease, and holds it until then, as long as nobody has moved it
+again: a worker that was frozen, or that an intent of a caller has overtaken, cannot put the item off any more. So what
+makes an item due moves it in any case: see `sooner`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -121,6 +122,12 @@ _WAITING = union_all(
 )
 
 
+def sooner(table: Table, at: ColumnElement[datetime] | None) -> ColumnElement[datetime]:
+    """The new `due_at` of what is to be due by then, if not before. It is another one in any case, if only by a
+    microsecond: whoever is at work on the row has not seen what makes it due, and must not put it off."""
+    return func.least(table.c.due_at - timedelta(microseconds=1), at)
+
+
 class Queue:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -138,9 +145,11 @@ class Queue:
         return [(make(*noun), attempts) for attempts, *noun in rows]
 
     async def put_off(self, item: Item, pause: timedelta | None) -> bool:
-        """It is due again after the pause, or no more; False when it is not ours any longer."""
+        """It is due again after the pause, or no more; False when it is not ours any longer: it was moved, or the lease
+        is over, and what makes it due leaves alone what is due already."""
         table = TABLE_OF[type(item)]
-        change = update(table).where(table.c.id == item.id, table.c.due_at == item.due_at)
+        ours = (table.c.id == item.id, table.c.due_at == item.due_at, table.c.due_at > CLOCK)
+        change = update(table).where(*ours)
         due_at = None if pause is None else CLOCK + pause
         return (await self._connection.execute(change.values(due_at=due_at).returning(table.c.id))).first() is not None
 
