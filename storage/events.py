@@ -11,7 +11,7 @@ from uuid import UUID
 from storage.batching import Batcher
 from storage.model import Follow, Participant, Present, Recording, RecordingStatus, Role, SessionEvent, SessionRow
 from storage.spans import Span, no_span
-from storage.statements import Connect, Statements
+from storage.statements import SHORT, Connect, Statements
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MISSED = 500
@@ -105,7 +105,7 @@ class Events:
         this look is, to be the next one's `since`. The first one, since None, finds nothing. Raises
         StorageUnavailable."""
         ids = f"{{{','.join(map(str, watched))}}}"  # psycopg would take three times as long to write so many
-        rows = await self._run(COMMITTED, {"since": since, "watched": ids})
+        rows = await self._run(COMMITTED, {"since": since, "watched": ids}, SHORT)
         return rows[0][0], [session_event(*event) for _, *event in rows if event[0] is not None]
 
     async def forget(self, events: int) -> int:
