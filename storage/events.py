@@ -15,7 +15,7 @@ from storage.statements import SHORT, Connect, Statements
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MISSED = 500
-"""Missed events that are read at once at the most, shared by all who ask together: some 5 ms of the event loop."""
+"""Missed events that are read at once at the most, shared by all who ask together: some 10 ms of the event loop."""
 
 UNTOLD = ("instance_id", "s3_key", "started_at", "stopped_at", "settled_at", "in_doubt_until", "due_at")
 
