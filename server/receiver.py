@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from uuid import UUID
 
 import httpx
@@ -33,7 +34,12 @@ class Receiver:
     def __init__(self, url: str, keys: Sequence[bytes], connections: int) -> None:
         self._url, self._keys = url, keys
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx.AsyncClient(timeout=TIME_LIMIT, limits=limits, headers={"User-Agent": "live-sessions"})
+        self._http = httpx.AsyncClient(
+            timeout=TIME_LIMIT,
+            limits=limits,
+            headers={"User-Agent": "live-sessions"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # none is kept
+        )
         self._quiet_until = 0.0
         self.gone = asyncio.Event()
         """Set when it answered 410: it wants nothing any more."""
@@ -100,9 +106,9 @@ def _pause(retry_after: str) -> timedelta | None:
         return timedelta(seconds=min(int(retry_after[:10]), MAX_RETRY_AFTER.total_seconds()))
     try:
         date = parsedate_to_datetime(retry_after)
-    except ValueError:
+        pause = date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)
+    except (ValueError, OverflowError):
         return None
-    pause = date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)
     return min(max(pause, timedelta()), MAX_RETRY_AFTER)
 
 

@@ -1,16 +1,12 @@
 """What all processes share of Daily: how many requests it takes, class by class of endpoint, and the domain's id."""
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
 
-from storage.errors import StorageUnavailable
-from storage.statements import Connect, Statements
-
-TIME_LIMIT = 3.0
-"""Seconds that a statement may take: a PostgreSQL that is frozen must not hold up every later request."""
+from storage.statements import SHORT, Connect, Statements
 
 # Leases the next moments of a class. Those that nobody took are lost but for a burst of them, so that no window of time
 # holds more than the burst and what the rate gives it.
@@ -53,6 +49,7 @@ class Budgets:
             return connection
 
         self._statements = Statements(relaxed)
+        self._run = partial(self._statements.run, time_limit=SHORT)
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -82,10 +79,3 @@ class Budgets:
 
     async def close(self) -> None:
         await self._statements.close()
-
-    async def _run(self, statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        try:
-            async with asyncio.timeout(TIME_LIMIT):
-                return await self._statements.run(statement, values)
-        except TimeoutError:
-            raise StorageUnavailable("a budget took too long") from None

@@ -19,7 +19,7 @@ HAS_FAILED = (deliveries.c.due_at.is_(None), deliveries.c.delivered_at.is_(None)
 
 TAKE = text("""
 WITH due AS (
-    SELECT id FROM deliveries WHERE session_id = :session_id AND due_at <= clock_timestamp()
+    SELECT id FROM deliveries WHERE session_id = :session_id AND due_at <= statement_timestamp()
     ORDER BY due_at LIMIT :items FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE deliveries SET due_at = clock_timestamp() + :lease, attempts = attempts + 1

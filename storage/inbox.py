@@ -8,11 +8,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import Event
-from storage.queue import CLOCK
+from storage.queue import CLOCK, NOW
 from storage.tables import daily_events
 
 COLUMNS = [daily_events.c[field.name] for field in fields(Event)]
-DUE = daily_events.c.due_at <= CLOCK
+DUE = daily_events.c.due_at <= NOW
 # Those that were tried least come first, so that none keeps another waiting.
 IN_TURN = (daily_events.c.attempts, daily_events.c.due_at)
 OF_KNOWN_ROOMS = select(*COLUMNS).where(DUE, daily_events.c.room_name.is_not(None)).order_by(*IN_TURN)

@@ -8,7 +8,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.queue import CLOCK
+from storage.queue import CLOCK, sooner
 from storage.tables import meetings
 
 _seen = insert(meetings)
@@ -28,18 +28,18 @@ class Meetings:
     async def seen(
         self, session_id: UUID, id: str, started_at: datetime | None, ended_at: datetime | None, look_after: timedelta
     ) -> None:
-        """There is, or was, such a meeting. One that has ended is due, once, for its comparison."""
+        """There is, or was, such a meeting. One that has ended is due by then, once, for its comparison."""
         values = {"id": id, "session_id": session_id, "started_at": started_at, "ended_at": ended_at}
         await self._connection.execute(SEE, values)
         if ended_at is not None:
             waiting = update(meetings).where(meetings.c.id == id, meetings.c.compared_at.is_(None))
-            await self._connection.execute(waiting.where(meetings.c.due_at.is_(None)).values(due_at=CLOCK + look_after))
+            await self._connection.execute(waiting.values(due_at=sooner(meetings, CLOCK + look_after)))
 
     async def look_at(self, session_id: UUID, after: timedelta) -> None:
         """The session's meetings that are not known to have ended are due by then."""
-        later = or_(meetings.c.due_at.is_(None), meetings.c.due_at > CLOCK + after)
-        change = update(meetings).where(meetings.c.session_id == session_id, meetings.c.compared_at.is_(None), later)
-        await self._connection.execute(change.values(due_at=CLOCK + after))
+        under_way = (meetings.c.ended_at.is_(None), meetings.c.compared_at.is_(None))
+        change = update(meetings).where(meetings.c.session_id == session_id, *under_way)
+        await self._connection.execute(change.values(due_at=sooner(meetings, CLOCK + after)))
 
     async def compared(self, id: str, ended_at: datetime) -> None:
         change = update(meetings).where(meetings.c.id == id)

@@ -321,9 +321,9 @@ class Present:
     closed: bool
     """Its room is removed for good: nothing more will happen."""
     missed: list[SessionEvent] | None
-    """What came after the revision that was asked for, oldest first and without gaps: some hundreds at the most, though
-    there may be more up to `revision`. None where not all is kept, or there never was such a revision: then what there
-    is now is to be told."""
+    """What came after the revision that was asked for, oldest first and without gaps: some hundreds at the most, and
+    the fewer the more ask at once, though there may be more up to `revision`. None where not all is kept, or there
+    never was such a revision: then what there is now is to be told."""
     recording: Recording | None
     """The latest, where everything was asked for and nothing is known of what was missed; so it is with `inside`."""
     inside: list[Participant]

@@ -13,7 +13,7 @@ from sqlalchemy.sql import ColumnElement
 
 from storage.model import Moderated, Participant, Role
 from storage.participants import OF_SESSION
-from storage.queue import CLOCK
+from storage.queue import CLOCK, sooner
 from storage.tables import moderations, participants
 
 FROM_NOBODY = timedelta(minutes=1)
@@ -52,10 +52,8 @@ WHERE participants.id = sent.id AND participants.unsettled_at = sent.unsettled_a
 AMONG = participants.c.id == func.any(bindparam("ids"))
 SOME = OF_SESSION.where(AMONG).order_by(participants.c.created_at, participants.c.id)
 _due = insert(moderations)
-# Moved in any case, if only by a microsecond: who is at work on the room has not seen what makes it due.
-_sooner = moderations.c.due_at - timedelta(microseconds=1)
 DUE = _due.on_conflict_do_update(
-    index_elements=["id"], set_={"due_at": func.least(_sooner, _due.excluded.due_at), "attempts": 0}
+    index_elements=["id"], set_={"due_at": sooner(moderations, _due.excluded.due_at), "attempts": 0}
 )
 
 

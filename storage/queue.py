@@ -1,8 +1,9 @@
 """What is due. A row with something to be done says in `due_at` when, by PostgreSQL's clock: set with the intent, moved
 on by each try, cleared by the outcome.
 
-Who takes an item moves its `due_at` to the end of their lease, and holds it as long as nobody has moved it again: a
-worker that was frozen, or that an intent of a caller has overtaken, cannot put the item off any more."""
+Who takes an item moves its `due_at` to the end of their lease, and holds it until then, as long as nobody has moved it
+again: a worker that was frozen, or that an intent of a caller has overtaken, cannot put the item off any more. So what
+makes an item due moves it in any case: see `sooner`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -29,6 +30,9 @@ from storage.model import Chore, Meeting, Moderation, Outbox, Recording, Session
 from storage.tables import chores, daily_events, meetings, moderations, outboxes, recordings, sessions
 
 CLOCK = func.clock_timestamp()
+"""The moment itself: for what is written."""
+NOW = func.statement_timestamp()
+"""For what is looked for, as it stands still while a statement runs: no index can be searched by what moves on."""
 TABLE_OF = {
     Session: sessions,
     Moderation: moderations,
@@ -82,7 +86,7 @@ _LINES: dict[Line, tuple[type[Item], ColumnElement[bool]]] = {
 def _take(table: Table, noun: type[Item], stands_there: ColumnElement[bool]) -> Any:
     due = (
         select(table.c.id)
-        .where(stands_there, table.c.due_at <= CLOCK)
+        .where(stands_there, table.c.due_at <= NOW)
         .order_by(table.c.due_at)
         .limit(bindparam("items"))
         .with_for_update(skip_locked=True, key_share=True)
@@ -100,7 +104,7 @@ _TAKE: dict[Line, tuple[Callable[..., Item], Any]] = {
 
 _IS_DUE = select(
     *(
-        exists().where(stands_there, TABLE_OF[noun].c.due_at <= CLOCK).label(line.name)
+        exists().where(stands_there, TABLE_OF[noun].c.due_at <= NOW).label(line.name)
         for line, (noun, stands_there) in _LINES.items()
     )
 )
@@ -109,13 +113,19 @@ _IS_DUE = select(
 def _waiting(line: str, table: Table, stands_there: ColumnElement[bool]) -> Any:
     since = func.min(table.c.due_at)
     seconds = func.coalesce(func.date_part(literal_column("'epoch'"), CLOCK - since), 0.0)
-    return select(literal(line), func.count(), since, seconds).where(stands_there, table.c.due_at <= CLOCK)
+    return select(literal(line), func.count(), since, seconds).where(stands_there, table.c.due_at <= NOW)
 
 
 _WAITING = union_all(
     *(_waiting(line.value, TABLE_OF[noun], stands_there) for line, (noun, stands_there) in _LINES.items()),
     _waiting("event", daily_events, daily_events.c.due_at.is_not(None)),
 )
+
+
+def sooner(table: Table, at: ColumnElement[datetime] | None) -> ColumnElement[datetime]:
+    """The new `due_at` of what is to be due by then, if not before. It is another one in any case, if only by a
+    microsecond: whoever is at work on the row has not seen what makes it due, and must not put it off."""
+    return func.least(table.c.due_at - timedelta(microseconds=1), at)
 
 
 class Queue:
@@ -135,9 +145,11 @@ class Queue:
         return [(make(*noun), attempts) for attempts, *noun in rows]
 
     async def put_off(self, item: Item, pause: timedelta | None) -> bool:
-        """It is due again after the pause, or no more; False when it is not ours any longer."""
+        """It is due again after the pause, or no more; False when it is not ours any longer: it was moved, or the lease
+        is over, and what makes it due leaves alone what is due already."""
         table = TABLE_OF[type(item)]
-        change = update(table).where(table.c.id == item.id, table.c.due_at == item.due_at)
+        ours = (table.c.id == item.id, table.c.due_at == item.due_at, table.c.due_at > CLOCK)
+        change = update(table).where(*ours)
         due_at = None if pause is None else CLOCK + pause
         return (await self._connection.execute(change.values(due_at=due_at).returning(table.c.id))).first() is not None
 

@@ -4,13 +4,13 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.model import NewSession, Session, SessionStatus
-from storage.queue import CLOCK
+from storage.queue import CLOCK, sooner
 from storage.tables import sessions
 
 COLUMNS = [sessions.c[field.name] for field in fields(Session)]
@@ -129,7 +129,7 @@ class Sessions:
             change.values(
                 status=SessionStatus.LIVE,
                 live_at=func.now(),
-                due_at=sessions.c.due_at if look_after is None else func.least(sessions.c.due_at, CLOCK + look_after),
+                due_at=sooner(sessions, None if look_after is None else CLOCK + look_after),
                 updated_at=func.now(),
             ).returning(sessions.c.id)
         )
@@ -146,7 +146,7 @@ class Sessions:
             change.values(
                 status=SessionStatus.SCHEDULED,
                 live_at=None,
-                due_at=func.least(sessions.c.due_at, sessions.c.starts_at),
+                due_at=sooner(sessions, sessions.c.starts_at),
                 updated_at=func.now(),
             )
         )
@@ -184,9 +184,8 @@ class Sessions:
             sessions.c.id == session_id,
             sessions.c.status == SessionStatus.LIVE,
             sessions.c.end_requested_at.is_(None),
-            or_(sessions.c.due_at.is_(None), sessions.c.due_at > at),
         )
-        await self._connection.execute(change.values(due_at=at))
+        await self._connection.execute(change.values(due_at=sooner(sessions, literal(at))))
 
     async def request_end(
         self, session_id: UUID, lease: timedelta, closing: timedelta | None, as_of: datetime | None = None

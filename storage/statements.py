@@ -15,6 +15,10 @@ Rows = list[tuple[Any, ...]]
 
 PATIENCE = 2.0
 """Seconds that a statement waits for one of our connections where PostgreSQL gives no further one."""
+TIME_LIMIT = 10.0
+"""Seconds that a statement may take: PostgreSQL's own `statement_timeout`, which one that is frozen does not keep."""
+SHORT = 3.0
+"""The same for one that all others of a process wait for."""
 
 
 class Statements:
@@ -31,9 +35,11 @@ class Statements:
         """How many are in use, and how many idle."""
         return self._busy, self._spare.qsize()
 
-    async def run(self, statement: str, values: Mapping[str, object]) -> Rows:
+    async def run(self, statement: str, values: Mapping[str, object], time_limit: float = TIME_LIMIT) -> Rows:
         """Raises StorageUnavailable."""
-        return await repeated(lambda: self._run(statement, values))
+        with translated():
+            async with asyncio.timeout(time_limit):
+                return await repeated(lambda: self._run(statement, values))
 
     async def close(self) -> None:
         while not self._spare.empty():

@@ -6,11 +6,11 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-# Of several hosts, and of one whose address moves, the one that takes writes.
-UNLESS_GIVEN = {"target_session_attrs": "read-write"}
-# A host that has vanished is noticed within seconds, by connections that wait for it as by those that are kept.
 CONNECT_TIMEOUT = 2
-LIVENESS = {
+UNLESS_GIVEN = {
+    # Of several hosts, and of one whose address moves, the one that takes writes.
+    "target_session_attrs": "read-write",
+    # A host that has vanished is noticed within seconds, by connections that wait for it as by those that are kept.
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -29,7 +29,7 @@ def is_valid(url: str) -> bool:
 
 def dialled(url: str) -> str:
     """What is given to libpq."""
-    parts: dict[str, Any] = UNLESS_GIVEN | conninfo_to_dict(url) | LIVENESS
+    parts: dict[str, Any] = UNLESS_GIVEN | conninfo_to_dict(url)
     return make_conninfo(**parts)
 
 

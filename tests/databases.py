@@ -1,5 +1,7 @@
 """Databases, users and ways of a test's own at the stack's PostgreSQL."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,18 @@ def new_user(url: str, options: str) -> Iterator[str]:
             yield name
         finally:
             database.execute(f"DROP ROLE {name}")
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    """Backends that answer nothing, and close nothing."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def at(url: str, database: str, user: str = "postgres", password: str = "") -> str:

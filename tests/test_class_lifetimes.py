@@ -1,6 +1,7 @@
 """A class that nobody stops or deletes ends by itself, by the rules as they are unless set otherwise; and never while
 somebody is there, whatever was lost on the way."""
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -144,6 +145,26 @@ def test_a_leave_that_was_lost_keeps_no_session_open(
     database.execute("UPDATE connections SET joined_at = polled_left_at WHERE id = %s", [stay["session_id"]])
     seen_empty(database, room)
     ended(rest, room)
+
+
+def test_a_room_that_empties_while_daily_is_asked_who_is_there_is_looked_at_a_quarter_later(
+    rest: Rest, daily: DailyControl, database: psycopg.Connection, room: str
+) -> None:
+    stay = join(rest, daily, room)
+    eventually(lambda: times(rest, room)[0])
+    daily.settings(presence_lag=4.0)
+    daily.fault("delay", "GET", "/rooms/*/presence", seconds=2)
+    eventually(lambda: time.time() > stay["joined_at"] + 3)
+    asked = daily.calls("GET /rooms/:name/presence")
+    long_ago(database, "live_at", HOUR + 1, room)
+    eventually(lambda: daily.calls("GET /rooms/:name/presence") > asked)
+    daily.leave(room, stay["session_id"])
+    query = (
+        "SELECT due_at - left_at FROM sessions JOIN connections ON session_id = sessions.id"
+        " WHERE room_name = %s AND due_at > clock_timestamp() + interval '40 s'"
+    )
+    [(pause,)] = eventually(lambda: database.execute(query, [room]).fetchall(), 30)  # the lease ends before that
+    assert abs(pause - timedelta(seconds=QUARTER)) < timedelta(seconds=1)
 
 
 def test_a_session_ends_when_it_was_live_for_half_a_day_whoever_is_there(

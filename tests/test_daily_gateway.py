@@ -57,6 +57,13 @@ async def budget(parts: Parts) -> AsyncIterator[Budgets]:
         yield budget
 
 
+async def test_no_cookie_of_daily_s_is_kept(daily: Daily, at_daily: Wire) -> None:
+    at_daily.answers("GET /rooms/algebra/presence", {"data": []}, **{"Set-Cookie": "balancer=7; Path=/"})
+    for _ in range(2):
+        await daily.presence("algebra")
+    assert [asked.cookies for asked in at_daily.asked] == [{}, {}]
+
+
 # The budget
 
 

@@ -1,12 +1,18 @@
 """`live-sessions deliveries`: what was and will be sent, and sending it again. No server runs beside it."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from server.upkeep.deliveries import send_again_since
+from server.usecases.rules import Lifetimes
+from server.usecases.service import Service
+from server.works import Works
 from storage.store import Store
 from tests.backend import backend
 from tests.clients import eventually
@@ -115,6 +121,26 @@ def test_thousands_are_sent_again_some_at_a_time(own: Outbox) -> None:
     has_failed(own, room)
     assert deliveries(own, "--replay-since", "2026-01-01T00:00:00Z") == ["2500 will be sent again"]
     assert deliveries(own, "--failed") == []
+
+
+async def test_what_comes_while_they_are_made_due_is_not_sent_again(own: Outbox) -> None:
+    """It would never end where something comes all the time."""
+
+    class Busy(Store):
+        async def run(self, *args: Any, **kwargs: Any) -> Any:
+            done = await super().run(*args, **kwargs)
+            own.session()
+            return done
+
+    for _ in range(3):
+        own.session()
+    store = Busy(own.stack.database_url, {})
+    service = Service(store, daily=None, works=Works(), lifetimes=Lifetimes())  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout(10):
+            assert await send_again_since(service, datetime(2026, 1, 1, tzinfo=UTC), only_failed=False) == 3
+    finally:
+        await store.close()
 
 
 # What is refused

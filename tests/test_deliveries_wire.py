@@ -122,6 +122,14 @@ async def test_an_answer_that_never_ends_is_taken_by_its_status(product: Backend
     assert len(product.connections) == 2
 
 
+async def test_no_cookie_of_the_receiver_is_kept(product: Backend, receiver: Receiver) -> None:
+    """One would pin us to one of its servers, and of many the header would grow."""
+    product.answer = lambda _: status(200, Set_Cookie="balancer=7; Path=/")
+    for _ in range(2):
+        await receiver.send(ID, BODY)
+    assert ["cookie" in message.headers for message in product.messages] == [False, False]
+
+
 # Not taken
 
 
@@ -184,8 +192,9 @@ def in_(seconds: float) -> str:
         (lambda: in_(60), 50, 60),
         (lambda: in_(-60), 0, 0),
         (lambda: in_(1e7), 3600, 3600),
+        (lambda: "Fri, 31 Dec 9999 23:59:59 -2359", 3600, 3600),
     ],
-    ids=["seconds", "now", "too many seconds", "date", "past", "far date"],
+    ids=["seconds", "now", "too many seconds", "date", "past", "far date", "after the last date"],
 )
 async def test_it_is_left_alone_for_as_long_as_it_says_and_an_hour_at_the_most(
     product: Backend, receiver: Receiver, code: int, retry_after: object, least: int, most: int
@@ -200,7 +209,14 @@ async def test_it_is_left_alone_for_as_long_as_it_says_and_an_hour_at_the_most(
     assert quiet is None or least - 5 < quiet.total_seconds() <= most
 
 
-@pytest.mark.parametrize("retry_after", ["soon", "-1", "1.5", "", "²", "Wed, 99 Nov 2026 99:99:99 GMT"])
+@pytest.mark.parametrize(
+    "retry_after",
+    [
+        *("soon", "-1", "1.5", "", "²", "Wed, 99 Nov 2026 99:99:99 GMT"),
+        *("Wed, 21 Oct 99999999999 07:28:00 GMT", "Wed, 21 Oct 2026 99999999999:28:00 GMT"),
+        "Wed, 21 Oct 2026 07:28:00 +99999999999",
+    ],
+)
 async def test_what_says_no_time_is_as_if_it_were_not_there(
     product: Backend, receiver: Receiver, retry_after: str
 ) -> None:

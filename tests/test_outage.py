@@ -1,8 +1,6 @@
 """PostgreSQL goes away, freezes or is overrun, and a server is killed: calls end in time and say so, and the service
 recovers by itself. On a stack of its own, which it hurts."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from sandbox.stack import Stack
 from storage.hot import MAX_LISTS
 from storage.store import POOL_SIZE
 from tests.clients import EXAMPLE, Rest, at_once, bearer, eventually, http_client, new_stack, said, waiting_for_locks
+from tests.databases import frozen
 from tests.load import under_load
 
 DEADLINE = 3.0
@@ -164,17 +163,6 @@ def locked(stack: Stack, room: str) -> Iterator[None]:
 def waiting(stack: Stack, count: int) -> list[int]:
     """The pids of so many backends that wait for the holder, or for who is in the line before them."""
     return eventually(lambda: len(pids := waiting_for_locks(stack)) == count and pids)
-
-
-@contextmanager
-def frozen(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("count", [1, POOL_SIZE], ids=["one backend", "all backends of the pool"])

@@ -1,6 +1,7 @@
 """What is committed is read once and in order, whoever commits when; what is present or was missed is of one moment."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,15 @@ async def test_what_was_rolled_back_is_told_to_nobody_and_takes_no_revision(desk
     await desk.join(one, "eve")
     _, read = await desk.store.events.committed(since, [one])
     assert [(event.revision, event.state.user_id) for event in read] == [(2, "eve")]  # type: ignore[union-attr]
+
+
+async def test_what_is_watched_is_looked_up_in_a_set(desk: Desk) -> None:
+    """However much is watched and however much was committed, a look reads the list of it once."""
+    watched = f"{{{','.join(str(uuid.uuid4()) for _ in range(3))}}}"
+    cursor = psycopg.AsyncClientCursor(desk.database)
+    await cursor.execute("EXPLAIN " + events.COMMITTED, {"since": "1:1:", "watched": watched})
+    plan = "\n".join(line for (line,) in await cursor.fetchall())
+    assert re.search(r"Filter: .*ANY \(session_id = \(hashed SubPlan", plan), plan
 
 
 async def test_what_is_committed_late_is_read_late_however_much_came_before(desk: Desk) -> None:
@@ -206,6 +216,30 @@ async def test_more_than_one_answer_holds_is_read_with_the_next(desk: Desk, monk
         read.append(of(present.missed, one))
         last = read[-1][-1]
     assert read == [[2, 3], [4]]
+
+
+async def test_those_who_catch_up_together_share_what_is_read_at_once_and_miss_nothing(desk: Desk) -> None:
+    one, room = await desk.session()
+    await desk.join(one, *(f"student-{number}" for number in range(500)))
+
+    async def missed(after: int) -> list[int]:
+        present = await desk.store.events.present(Follow(room, after, everything=True))
+        assert present is not None
+        assert present.missed is not None
+        assert (present.session.room_name, present.revision) == (room, 501)
+        return of(present.missed, one)
+
+    async def catch_up() -> list[int]:
+        read = [1]
+        while read[-1] < 501:
+            read += await missed(read[-1])
+        return read
+
+    assert await missed(1) == list(range(2, 502))
+    together = await asyncio.gather(*(missed(1) for _ in range(100)))
+    assert desk.store.events.present.sizes[100] == 1
+    assert together == [[2, 3, 4, 5, 6]] * 100
+    assert await asyncio.gather(*(catch_up() for _ in range(100))) == [list(range(1, 502))] * 100
 
 
 async def test_that_a_room_is_gone_is_present_too(desk: Desk) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 
 from sandbox.ports import HOST
@@ -16,6 +17,7 @@ from server.daily.client import RATES
 from storage.errors import StorageDefect, StorageUnavailable
 from storage.model import Admission, Role
 from storage.store import Store, Transaction
+from storage.url import dialled
 from tests.clients import eventually
 from tests.crash.network import running_network
 from tests.databases import at, migrate, new_database, new_user
@@ -234,6 +236,15 @@ async def complaint(url: str) -> str:
 async def complain(url: str) -> None:
     async with opened(url) as store:
         await store.look()
+
+
+def test_what_a_url_says_of_connecting_and_keeping_alive_is_done() -> None:
+    said = conninfo_to_dict(dialled("postgresql://a/b?connect_timeout=9&keepalives_idle=60"))
+    assert {name: said[name] for name in ("connect_timeout", "keepalives_idle", "keepalives_count")} == {
+        "connect_timeout": "9",
+        "keepalives_idle": "60",
+        "keepalives_count": "3",
+    }
 
 
 async def test_a_connection_that_postgresql_ends_in_the_middle_is_said(url: str) -> None:

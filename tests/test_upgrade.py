@@ -1,18 +1,19 @@
 """From 1.0 to now: what its servers left unfinished is due, and its events that were not applied wait to be."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from subprocess import PIPE, Popen
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
 from sandbox.stack import Stack
 from storage import migrations
-from storage.errors import StorageUnavailable
-from tests.databases import migrate, new_database
+from storage.errors import StorageError, StorageUnavailable
+from tests.databases import migrate, migrated, new_database
 from tests.servers import ROOT
 
 OF_1_0 = "0002"
@@ -123,6 +124,31 @@ def test_many_may_migrate_at_once(stack: Stack, times: int) -> None:
                 one.stdin.flush()
             assert [one.wait(60) for one in those] == [0] * 4
         migrations.check(url)
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ("DROP TRIGGER tell_session ON sessions", "tell_session on sessions"),
+        ("ALTER TABLE connections DISABLE TRIGGER USER", "tell_new_stays on connections, tell_stays on connections"),
+        ("DROP FUNCTION tell", "tell()"),
+    ],
+)
+def test_a_database_in_which_nothing_tells_of_changes_is_found(
+    stack: Stack, change: LiteralString, missing: str
+) -> None:
+    """As one may be that was restored from a dump of the tables alone."""
+    with migrated(stack.database_url) as url:
+        migrations.check(url)
+        with psycopg.connect(url, autocommit=True) as database:
+            database.execute(change)
+        with pytest.raises(StorageError, match=f"^missing or disabled: {re.escape(missing)}$"):
+            migrations.check(url)
+
+
+def test_what_is_checked_for_is_all_that_the_migrations_make(stack: Stack) -> None:
+    with migrated(stack.database_url) as url, psycopg.connect(url) as database:
+        assert {name for (name,) in database.execute(migrations.THERE)} == migrations.TELLING
 
 
 def test_a_migration_that_finds_a_table_in_use_gives_up_soon_and_can_be_repeated(

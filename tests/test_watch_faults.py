@@ -23,6 +23,7 @@ from server.rpc import interceptors
 from server.rpc.auth import Authenticator
 from server.rpc.serving import serving as serving_here
 from tests.clients import Rest, error_info, eventually, http_client, new_stack, servers_in_use
+from tests.databases import frozen
 from tests.servers import serving
 from tests.watchers import Follower, Watcher, followers, following, stream_of
 
@@ -172,6 +173,21 @@ def test_what_was_told_and_then_lost_with_its_database_is_put_right(
         change(own, room, 9)
         eventually(lambda: watcher.told[-1].session.max_participants == 9)
         assert watcher.revisions == [1, 2, 3, 2, 3]
+
+
+def test_a_change_is_told_though_the_connection_that_is_asked_for_it_answers_no_more(
+    own: Stack, proxy: LiveSessionsStub, room: str, ada: str
+) -> None:
+    query = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_current_snapshot%' AND pid <> pg_backend_pid()"
+    with following(proxy, room, ada) as watcher:
+        change(own, room, 1)
+        eventually(lambda: watcher.reached(2))
+        with psycopg.connect(own.database_url, autocommit=True) as database:
+            pids = [pid for (pid,) in database.execute(query)]
+        with frozen(pids):
+            change(own, room, 2)
+            eventually(lambda: watcher.reached(3))
+        assert watcher.revisions == [1, 2, 3]
 
 
 # Clients

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from sandbox.stack import Stack
 from server.caller import Caller
+from server.errors import StreamEnded
 from server.usecases import watching
 from server.usecases.watching import Channel, Told, Watcher, Watching
 from storage.model import Follow, Participant, Role
@@ -235,6 +236,31 @@ async def come_during_a_look(url: str) -> list[int]:
 
 def test_who_comes_while_the_reader_looks_misses_nothing(stack: Stack) -> None:
     assert asyncio.run(come_during_a_look(stack.database_url)) == [1, 2]
+
+
+def test_a_stream_that_reads_as_the_drain_begins_is_told_what_it_read_and_ends(stack: Stack) -> None:
+    async def run() -> list[Any]:
+        store, told = Store(stack.database_url, {}), []
+        async with await psycopg.AsyncConnection.connect(stack.database_url, autocommit=True) as database:
+            [room, _], server = await make_rooms(database), Watching(store, encode)
+            reads = store.events.present
+
+            async def read(asked: Follow) -> Any:
+                server.end()
+                return await reads(asked)
+
+            async def follow() -> None:
+                async for message in server.watch(ADA, room, 0):
+                    told.append(message)
+
+            store.events.present = read  # type: ignore[assignment]
+            with pytest.raises(StreamEnded):
+                await asyncio.wait_for(follow(), watching.HEARTBEAT / 2)
+        await store.close()
+        return told
+
+    [(revision, session)] = asyncio.run(run())
+    assert (revision, session.course_id) == (1, "c")
 
 
 def left_over() -> int:

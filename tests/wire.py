@@ -28,6 +28,7 @@ class Asked:
     path: str
     query: dict[str, str]
     body: Any
+    cookies: dict[str, str]
 
     @property
     def call(self) -> str:
@@ -65,6 +66,7 @@ class Wire:
             path=request.scope["raw_path"].decode(),
             query=dict(request.query_params),
             body=json.loads(body) if body else None,
+            cookies=request.cookies,
         )
         self.asked.append(asked)
         await self.open.wait()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -51,7 +52,8 @@ class Gateway:
     def __init__(self, api_url: str, api_key: str, budget: Budget) -> None:
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=20)
         headers = {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx.AsyncClient(base_url=api_url, headers=headers, limits=limits)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._http = httpx.AsyncClient(base_url=api_url, headers=headers, limits=limits, cookies=no_cookies)
         self._turns = {endpoints: Turns(endpoints, rate.interval, budget) for endpoints, rate in RATES.items()}
         self._sharing = Sharing()
 

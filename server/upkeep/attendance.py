@@ -33,8 +33,9 @@ async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelt
     if record is None and attempts < RECORD_GIVEN_UP:
         return late
     if record is not None and record.ended_at is None:
-        await service.store.run(_write, meeting.session_id, record, service)
-        return None if meeting.ended_at is None else late
+        pause = None if meeting.ended_at is None else late
+        await service.store.run(_write_unfinished, meeting, record, pause, service)
+        return pause
     if record is None:
         await service.store.run(_give_up, meeting)
     else:
@@ -93,6 +94,15 @@ async def _write(tx: Transaction, session_id: UUID, record: MeetingRecord, servi
         await tx.participants.meeting_ended(session_id, record.id, record.ended_at)
         await tx.meetings.compared(record.id, record.ended_at)
     await room_events.perhaps_empty(tx, [session.id], service.lifetimes)
+
+
+async def _write_unfinished(
+    tx: Transaction, meeting: Meeting, record: MeetingRecord, pause: timedelta | None, service: Service
+) -> None:
+    """It is put off before it is written that its room may be empty, which makes it due."""
+    await tx.sessions.lock_by_id(meeting.session_id)
+    await tx.queue.put_off(meeting, pause)
+    await _write(tx, meeting.session_id, record, service)
 
 
 async def _give_up(tx: Transaction, meeting: Meeting) -> None:

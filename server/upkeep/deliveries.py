@@ -136,7 +136,8 @@ async def send_again(service: Service, id: UUID) -> None:
 
 
 async def send_again_since(service: Service, time: datetime, *, only_failed: bool) -> int:
-    """All, or those that were given up, of what was committed since then; some at a time. Returns how many."""
+    """All, or those that were given up, of what was committed since then; some at a time, and nothing that comes behind
+    the last of them. Returns how many."""
     after, count = (time, UUID(int=0)), 0
 
     async def again(tx: Transaction) -> list[tuple[datetime, UUID]]:
@@ -144,6 +145,9 @@ async def send_again_since(service: Service, time: datetime, *, only_failed: boo
         await tx.deliveries.send_again([id for _, id in some])
         return some
 
-    while some := await service.store.run(again):
-        after, count = some[-1], count + len(some)
-    return count
+    while True:
+        some = await service.store.run(again)
+        count += len(some)
+        if len(some) < BATCH:
+            return count
+        after = some[-1]

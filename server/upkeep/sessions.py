@@ -88,6 +88,7 @@ async def _note(tx: Transaction, session: Session, present: list[Present]) -> No
 
 async def _close_short_stays(tx: Transaction, session: Session, now: datetime) -> None:
     """Nobody is there, and Daily has no record of them: they left before it made one."""
+    await tx.sessions.lock_by_id(session.id)
     for stay in (await tx.participants.occupancy(session.id)).inside:
         if stay.joined_at is not None and stay.joined_at < now - ASK_AGAIN:
             left = Connection(stay.id, stay.daily_user_id, None, stay.joined_at + SHORTEST_RECORDED)

@@ -85,7 +85,9 @@ class Channel:
             _set(waiting)
 
     async def wait(self, until: float) -> None:
-        """For something to be told."""
+        """For something to be told, or the end."""
+        if self.ended:
+            return
         loop = asyncio.get_running_loop()
         waiting = loop.create_future()
         timer = loop.call_at(until, _set, waiting)
@@ -121,7 +123,6 @@ class Watcher:
     def __init__(self, channel: Channel, encode: Encode, everything: bool, reached: int) -> None:
         self._channel, self._encode = channel, encode
         self._everything, self._reached = everything, reached
-        self._place = channel.last
         self._over = False
         self._ends_at = _time() + AGE * random.uniform(0.9, 1)  # noqa: S311 - no secret
         self._quiet_until: float | None = None

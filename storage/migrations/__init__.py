@@ -4,13 +4,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from storage.errors import StorageError, StorageUnavailable, cause
+from storage.errors import StorageError, StorageUnavailable, cause, translated
+from storage.url import dialled
+
+# What Alembic does not compare: what tells of changes. A trigger's own function is there as long as the trigger is.
+TELLING = {
+    *("tell_new_session on sessions", "tell_session on sessions"),
+    *("tell_new_participant on participants", "tell_participants on participants"),
+    *("tell_new_stays on connections", "tell_stays on connections"),
+    *("tell_new_recording on recordings", "tell_recording on recordings"),
+    *("tell()", "stays()", "stays_changed()", "milliseconds()"),
+    *("session_state()", "participant_state()", "recording_state()"),
+}
+THERE = """
+SELECT tgname || ' on ' || relname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE tgenabled IN ('O', 'A') AND NOT tgisinternal AND relnamespace = current_schema()::regnamespace
+UNION ALL SELECT proname || '()' FROM pg_proc
+WHERE prorettype <> 'trigger'::regtype AND pronamespace = current_schema()::regnamespace
+"""
 
 
 def upgrade(database_url: str) -> None:
@@ -23,9 +41,13 @@ def upgrade(database_url: str) -> None:
 
 
 def check(database_url: str) -> None:
-    """Raises StorageError, also when the migrated database and the tables differ."""
+    """Raises StorageError, also when the migrated database and the tables differ, or nothing would tell of changes."""
     with _translated():
         command.check(_config(database_url))
+    with translated(), psycopg.connect(dialled(database_url)) as database:
+        missing = TELLING - {name for (name,) in database.execute(THERE)}
+    if missing:
+        raise StorageError(f"missing or disabled: {', '.join(sorted(missing))}")
 
 
 def revisions() -> list[str]:

@@ -142,6 +142,24 @@ def test_a_meeting_that_ends_twenty_seconds_late_is_compared_once_it_has_ended(
     eventually(is_told)
 
 
+def test_a_meeting_that_goes_on_by_daily_s_record_though_nobody_is_left_is_looked_at_again(
+    rest: Rest, daily: DailyControl, database: psycopg.Connection, room: str
+) -> None:
+    drop(daily, room, "meeting.ended")
+    daily.odd("meeting", room=room, set={"ongoing": True}, where="answers")
+    sam = enter(rest, daily, room, "sam")
+    daily.leave(room, sam["session_id"])
+    eventually(lambda: stays(rest, room)["sam"][1])
+    looked = daily.calls("GET /meetings/:id")
+    look_at_meetings(database, room)
+    eventually(lambda: daily.calls("GET /meetings/:id") > looked)
+    again = "due_at > clock_timestamp() + interval '40 s' AND due_at <= clock_timestamp() + interval '60 s'"
+    eventually(lambda: database.execute(f"SELECT FROM meetings WHERE {again} AND {OF_ROOM}", [room]).rowcount == 1)
+    daily.reset()
+    look_at_meetings(database, room)
+    eventually(lambda: compared_meetings(database, room) == 1)
+
+
 def test_what_events_told_outweighs_daily_s_whole_seconds(
     rest: Rest, daily: DailyControl, database: psycopg.Connection, room: str
 ) -> None:

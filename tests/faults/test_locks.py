@@ -7,6 +7,8 @@ import psycopg
 import pytest
 
 from sandbox.stack import Stack
+from server.upkeep.sessions import _close_short_stays
+from storage.store import Store
 from tests.clients import DailyControl, Rest, eventually
 from tests.faults.steps import (
     FAILED_STOP,
@@ -135,3 +137,21 @@ def meeting_ended(database: psycopg.Connection, room: str) -> str | None:
 
 def compared(database: psycopg.Connection, room: str) -> bool:
     return bool(database.execute(f"SELECT {OF_ROOM} AND compared_at IS NOT NULL", [room]).fetchone() is not None)
+
+
+async def test_a_session_is_locked_before_stays_that_daily_has_no_record_of_are_closed(
+    stack: Stack, rest: Rest, database: psycopg.Connection
+) -> None:
+    """As by all who write stays: the events that tell of them take their revisions from it."""
+    room = rest.create()["roomName"]
+    free = "SELECT FROM sessions WHERE room_name = %s FOR NO KEY UPDATE SKIP LOCKED"
+    store = Store(stack.database_url, {})
+    try:
+        async with store.transaction() as tx:
+            session = await tx.sessions.by_name(room)
+            assert session is not None
+            assert database.execute(free, [room]).rowcount == 1
+            await _close_short_stays(tx, session, session.created_at)
+            assert database.execute(free, [room]).rowcount == 0
+    finally:
+        await store.close()
