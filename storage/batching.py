@@ -69,6 +69,7 @@ class Batcher(Generic[Item, Result]):
         if self._running:
             patience = PATIENCE if len(self._running) < MAX_RUNNING else None
             await asyncio.wait(self._running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            self._quiet_turns = QUIET_TURNS
         if self._linger:
             await self._wait_for_enough()
         await self._quiet()
