@@ -156,9 +156,14 @@ class Daily:
     # Who is inside
 
     async def presence(self, room_name: str) -> list[Present]:
-        """Daily may be half a minute late, and may know some who have gone."""
+        """Daily may be half a minute late, and may know some who have gone. That nobody is there is said only where
+        Daily says so: DailyUnreadable when there are some, of whom nothing can be read."""
         answer = await self._get(_path("rooms", room_name, "presence"), accept=(404,))
-        return [] if answer.status_code == 404 else model.readable("somebody present", _data(answer), model.present)
+        items = [] if answer.status_code == 404 else _data(answer)
+        present = model.readable("somebody present", items, model.present)
+        if items and not present:
+            raise DailyUnreadable(f"{len(items)} are in {room_name}, and none of them can be read")
+        return present
 
     async def eject(
         self,

@@ -44,11 +44,12 @@ async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelt
     return None
 
 
-async def compare_room(service: Service, session: Session) -> None:
-    """All of the room's meetings that Daily has records of, as far as one page of them goes."""
+async def compare_room(service: Service, session: Session) -> set[str]:
+    """All of the room's meetings that Daily has records of, as far as one page goes; the connections in them."""
     records, _ = await service.daily.meetings(room_name=session.room_name)
     for record in records:
         await service.store.run(_write, session.id, record, service)
+    return {stay.connection_id for record in records for stay in record.stays}
 
 
 async def sweep(service: Service, chore: Chore, attempts: int) -> timedelta:

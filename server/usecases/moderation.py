@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from server.caller import Caller
 from server.daily.client import TOKEN_LIFETIME, Present, Priority, user_id
 from server.daily.events import Joined
-from server.usecases import rules
+from server.usecases import participants, rules
 from server.usecases.service import Service
 from storage.model import Connection, Moderated, Participant, Session
 from storage.store import Transaction
@@ -136,7 +136,7 @@ async def make_so(service: Service, session: Session, look: int = 0) -> list[Mod
     present: list[Present] = []
     strangers = look > 0 and (not removed or look % SELDOM == 1)
     if any(strangers or one.unsettled_at for one in others):
-        present = await service.daily.presence(session.room_name)
+        present = await participants.present(service, session) or []
         await service.daily.update_permissions(session.room_name, permissions(others, inside, present))
     return await service.store.run(_made_so, session, people, inside, present)
 

@@ -77,7 +77,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class AskWhoIsThere:
-    """What we were told is not enough to decide."""
+    """What we were told is not enough to decide; whatever Daily says, the session is looked at again by then."""
+
+    ends_by: datetime | None
 
 
 def taken_at(item: Session | Recording | Chore) -> datetime:
@@ -105,7 +107,12 @@ def next_step(session: Session, room: Occupancy, lifetimes: Lifetimes, now: date
     if lifetimes.empty is None:
         return Look(longest)
     look = live_at + lifetimes.empty if room.inside else empty_since(session, room) + lifetimes.empty
-    return AskWhoIsThere() if look <= now else Look(min(look, longest or look))
+    return AskWhoIsThere(ends_by=longest) if look <= now else Look(min(look, longest or look))
+
+
+def at_the_latest(step: End | Look, at: datetime | None) -> End | Look:
+    """A look that is to come later comes then."""
+    return Look(min(step.at, at)) if isinstance(step, Look) and step.at is not None and at is not None else step
 
 
 def empty_since(session: Session, room: Occupancy) -> datetime:
