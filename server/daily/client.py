@@ -237,12 +237,23 @@ class Daily:
         return None if answer.status_code == 404 else _one(answer, model.meeting)
 
     async def meetings(
-        self, *, room_name: str | None = None, since: datetime | None = None, after: str | None = None
+        self,
+        *,
+        room_name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
     ) -> tuple[list[MeetingRecord], str | None]:
-        """One page of Daily's records of who was in which room, newest first, of meetings that began after `since`,
-        from behind the cursor `after`; and the cursor of the next page."""
-        start = None if since is None else int(since.timestamp())
-        answer = await self._get("/meetings", limit=PAGE, room=room_name, timeframe_start=start, starting_after=after)
+        """One page of Daily's records of who was in which room, newest first, of meetings that began between `since`
+        and `until`, from behind the cursor `after`; and the cursor of the next page."""
+        answer = await self._get(
+            "/meetings",
+            limit=PAGE,
+            room=room_name,
+            timeframe_start=None if since is None else int(since.timestamp()),
+            timeframe_end=None if until is None else int(until.timestamp()),
+            starting_after=after,
+        )
         items = _data(answer)
         return model.readable("a meeting", items, model.meeting), _cursor(items)
 
