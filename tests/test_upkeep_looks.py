@@ -1,27 +1,33 @@
 """One look at Daily that takes too long, fails, or finds something unreadable holds up nothing for ever."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from server import app, deadline
+from server.daily.client import Daily
 from server.daily.errors import DailyUnavailable
 from server.settings import Settings
-from server.upkeep import attendance, recordings
+from server.upkeep import attendance, inbox, recordings
 from server.usecases import rules
 from server.usecases.service import Service
 from storage.model import Chore, Meeting, Recording
 from storage.queue import Line
 from storage.store import Transaction
 from tests.databases import migrated
+from tests.events import event
 from tests.parts import Parts
-from tests.wire import KEY, Wire, wire
+from tests.wire import KEY, Wire, until, wire
 
 DAY = 24 * 3600
+INSTANCE = UUID(int=7)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,7 @@ def database_url(parts: Parts) -> Iterator[str]:
 @pytest.fixture
 def database(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("TRUNCATE sessions, chores CASCADE")
+        connection.execute("TRUNCATE sessions, chores, daily_events CASCADE")
         yield connection
 
 
@@ -151,3 +157,81 @@ async def test_a_recording_that_cannot_be_read_has_failed_a_day_after_its_stop(
     )
     await look(service, Line.RECORDINGS)
     assert database.execute("SELECT status FROM recordings").fetchone() == (status,)
+
+
+# The inbox
+
+
+POISON = """
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF new.id = 'poison' THEN RAISE unique_violation; END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER poison BEFORE INSERT ON connections FOR EACH ROW EXECUTE FUNCTION poison();
+"""
+
+
+@pytest.fixture
+def poison(database: psycopg.Connection) -> Iterator[None]:
+    """A connection with this id cannot be written."""
+    database.execute(POISON)
+    yield
+    database.execute("DROP FUNCTION poison CASCADE")
+
+
+@pytest.fixture
+async def applying(service: Service) -> AsyncIterator[None]:
+    task = asyncio.create_task(inbox.run(service))
+    yield
+    task.cancel()
+
+
+def came(database: psycopg.Connection, *events: dict[str, Any]) -> None:
+    """The events, at one moment."""
+    with database.transaction():
+        for told in events:
+            payload = told["payload"]
+            room = payload.get("room") or payload.get("room_name")
+            database.execute(
+                "INSERT INTO daily_events (digest, id, type, room_name, body) VALUES (%s, %s, %s, %s, %s)",
+                [uuid4().bytes, told["id"], told["type"], room, json.dumps(told).encode()],
+            )
+
+
+def error(database: psycopg.Connection, told: dict[str, Any]) -> str:
+    row = database.execute("SELECT error FROM daily_events WHERE id = %s", [told["id"]]).fetchone()
+    return str(row and row[0])
+
+
+@pytest.mark.usefixtures("poison", "applying")
+async def test_an_event_that_cannot_be_applied_makes_none_beside_it_impatient(
+    database: psycopg.Connection, session_id: UUID
+) -> None:
+    database.execute(
+        "INSERT INTO recordings (id, instance_id, session_id, made_live) VALUES (%s, %s, %s, false)",
+        [INSTANCE, INSTANCE, session_id],
+    )
+    odd = event("participant.joined", {"room": "algebra", "session_id": "poison", "user_id": "sam"})
+    early = event("recording.ready-to-download", {"room_name": "algebra", "recording_id": "rec-1", "duration": 5})
+    came(database, odd, early)
+    await until(lambda: "23505" in error(database, odd))
+    assert error(database, early) == "it waits for another event"
+    assert database.execute("SELECT recording_id FROM recordings").fetchall() == [(None,)]
+
+
+class Defective:
+    """Stands where Daily stands, and is broken."""
+
+    async def recording(self, recording_id: str) -> None:
+        raise ZeroDivisionError(recording_id)
+
+
+async def test_an_event_whose_room_cannot_be_found_by_a_defect_of_ours_is_put_off(
+    service: Service, database: psycopg.Connection
+) -> None:
+    broken = replace(service, daily=cast("Daily", Defective()))
+    told = event("recording.started", {"recording_id": "rec-1"})
+    came(database, told)
+    task = asyncio.create_task(inbox.run(broken))
+    await until(lambda: error(database, told) == "ZeroDivisionError('rec-1')")
+    task.cancel()
