@@ -231,3 +231,8 @@ def stays_of(present: list[Present]) -> list[Connection]:
 def is_undecided(recording: Recording) -> bool:
     """Whether it is not known yet what came of its start."""
     return recording.status == RecordingStatus.PROCESSING and recording.recording_id is None
+
+
+def is_running_one_of_ours(recording: Recording) -> bool:
+    """Of which a session has one at the most."""
+    return recording.status == RecordingStatus.PROCESSING and recording.instance_id is not None
