@@ -103,12 +103,16 @@ async def _see_through(service: Service, session: Session) -> None:
 async def who_came(tx: Transaction, joins: Sequence[tuple[UUID, Joined]]) -> None:
     """By session. Who was removed, or joined with the permissions of an older token, is seen to at once."""
     people = {(one.session_id, one.daily_user_id): one for one in await tx.moderations.of_users(_users(joins))}
+    untold = {session_id for session_id, join in joins if join.can_send is None}
+    unchanged = untold - await tx.moderations.among(untold) if untold else set()  # no token there permits anything else
     removed, changed = set(), set()
     for session_id, join in joins:
         one = people.get((session_id, join.stay.user_id))
         if one is not None and one.was_kicked:
             removed.add(one)
-        elif one is not None and not join.may_send(mic_allowed=one.mic_allowed, camera_allowed=one.camera_allowed):
+        elif one is None or (join.can_send is None and session_id in unchanged):
+            continue
+        elif not join.may_send(mic_allowed=one.mic_allowed, camera_allowed=one.camera_allowed):
             changed.add(one)
     if removed:
         await tx.moderations.watch([one.id for one in removed], TOKEN_LIFE)

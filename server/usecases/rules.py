@@ -13,6 +13,7 @@ from storage.model import (
     Admission,
     Chore,
     Connection,
+    Moderation,
     NewSession,
     Occupancy,
     Participant,
@@ -82,7 +83,7 @@ class AskWhoIsThere:
     ends_by: datetime | None
 
 
-def taken_at(item: Session | Recording | Chore) -> datetime:
+def taken_at(item: Session | Moderation | Recording | Chore) -> datetime:
     """When upkeep took an item, by PostgreSQL's clock."""
     assert item.due_at is not None
     return item.due_at - LEASE
