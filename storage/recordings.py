@@ -170,11 +170,10 @@ class Recordings:
             )
         )
 
-    async def fail(self, id: UUID, reason: str, at: datetime | None = None) -> bool:
-        """It failed, now or `at`; False when Daily's last word had come before."""
+    async def fail(self, id: UUID, reason: str, at: datetime | None = None) -> None:
+        """It failed, now or `at`, unless Daily's last word had come before."""
         change = update(recordings).where(recordings.c.id == id, recordings.c.settled_at.is_(None))
-        failed = change.values(_failure(reason, at)).returning(recordings.c.id)
-        return (await self._connection.execute(failed)).first() is not None
+        await self._connection.execute(change.values(_failure(reason, at)))
 
     async def fail_start(self, id: UUID, reason: str) -> None:
         """It never started: a session that was live only for its sake is scheduled again."""

@@ -16,45 +16,20 @@ from urllib.parse import quote
 from uuid import UUID
 
 from server.daily import model, tokens
-from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
-from server.daily.gateway import RATES, Answer, Gateway, content, upkeep
+from server.daily.errors import DailyRefused, DailyUnreadable
+from server.daily.gateway import Answer, Gateway, content
 from server.daily.model import (
     DEFAULT_INSTANCE,
     AccessLink,
     MeetingRecord,
     Present,
     RecordingAtDaily,
-    Stay,
     WebhookAtDaily,
 )
 from server.daily.sharing import Sharing
-from server.daily.tokens import TOKEN_LIFETIME, user_id
 from server.daily.turns import Budget, Priority
-from server.daily.wire import Item, Unreadable, given_id, is_id, mapping, time_of
+from server.daily.wire import Item, Unreadable, given_id, is_id, mapping
 from storage.model import Role
-
-__all__ = [  # what the floors above know of Daily, beside its events
-    "DEFAULT_INSTANCE",
-    "MAX_RECORDING",
-    "RATES",
-    "TOKEN_LIFETIME",
-    "AccessLink",
-    "Budget",
-    "Daily",
-    "DailyRefused",
-    "DailyUnavailable",
-    "DailyUnreadable",
-    "MeetingRecord",
-    "Present",
-    "Priority",
-    "RecordingAtDaily",
-    "Start",
-    "Stay",
-    "WebhookAtDaily",
-    "time_of",
-    "upkeep",
-    "user_id",
-]
 
 MAX_RECORDING = 6 * 3600
 """Seconds after which Daily ends a recording that nobody stopped."""
@@ -76,9 +51,7 @@ class Start(Enum):
 
     SENT = auto()
     ACTIVE = auto()
-    """Something records already, which may be this very instance."""
-    OTHER_ACTIVE = auto()
-    """Another instance records, and the domain takes one a room."""
+    """Something records already, which may be this very instance, and the domain takes no more of the room."""
     NOBODY = auto()
     """Nobody is in the call, as far as Daily has noticed."""
 
@@ -130,21 +103,20 @@ class Daily:
 
     async def update_room(
         self, name: str, *, max_participants: int | None, recording: bool, expires_at: datetime | None
-    ) -> bool:
-        """False when there is no such room. Who is inside stays, whatever the limit."""
+    ) -> None:
+        """That there is no such room is as good. Who is inside stays, whatever the limit."""
         properties = {
             "max_participants": max_participants,
             "enable_recording": "cloud" if recording else None,
             "exp": None if expires_at is None else int(expires_at.timestamp()),
         }
         change = {"properties": properties}
-        answer = await self._send("POST", _path("rooms", name), Priority.CREATE, accept=(404,), json=change)
-        return answer.status_code != 404
+        await self._send("POST", _path("rooms", name), Priority.CREATE, accept=(404,), json=change)
 
     async def shut_room(self, name: str) -> None:
         """Nobody can join any more, whatever token they have; who is inside stays. That there is none is as good."""
         change = {"properties": {"nbf": NEVER}}
-        await self._send("POST", f"/rooms/{name}", Priority.STOP, accept=(404,), json=change)
+        await self._send("POST", _path("rooms", name), Priority.STOP, accept=(404,), json=change)
 
     async def delete_room(self, name: str) -> None:
         """That there is none is as good. Whoever is inside may stay there: eject them first."""
@@ -303,10 +275,8 @@ def _path(*parts: str) -> str:
 
 
 def _start_of(refusal: DailyRefused) -> Start | None:
-    if "has an active stream" in refusal.info:
+    if re.search(r"has an active stream|more than \d+ streaming instance", refusal.info):
         return Start.ACTIVE
-    if re.search(r"more than \d+ streaming instance", refusal.info):
-        return Start.OTHER_ACTIVE
     if refusal.status == 404 and "hosting" in refusal.info:
         return Start.NOBODY
     return None

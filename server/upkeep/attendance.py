@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from server import metrics
-from server.daily.client import DailyUnreadable
+from server.daily.errors import DailyUnreadable
 from server.daily.model import MeetingRecord
 from server.usecases import room_events, rules
 from server.usecases.service import Service

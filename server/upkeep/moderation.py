@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime, timedelta
 
-from server.daily.client import DailyUnavailable
+from server.daily.errors import DailyUnavailable
 from server.usecases import moderation, rules
 from server.usecases.moderation import LOOK
 from server.usecases.service import Service

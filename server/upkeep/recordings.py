@@ -5,7 +5,7 @@ import logging
 from datetime import datetime, timedelta
 
 from server import metrics
-from server.daily.client import DailyUnreadable
+from server.daily.errors import DailyUnreadable
 from server.daily.model import RecordingAtDaily
 from server.errors import FailedPrecondition
 from server.usecases import ending, recordings, rules

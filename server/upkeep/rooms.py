@@ -5,7 +5,7 @@ import logging
 from datetime import datetime, timedelta
 
 from server import metrics
-from server.daily.client import DailyRefused
+from server.daily.errors import DailyRefused
 from server.errors import ServiceError
 from server.upkeep import sessions as by_rule
 from server.usecases import rules, sessions

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from server import metrics
-from server.daily.client import DailyRefused, DailyUnreadable
+from server.daily.errors import DailyRefused, DailyUnreadable
 from server.daily.model import RecordingAtDaily
 from server.usecases import participants, rules
 from server.usecases.service import POLL_INTERVAL, Service

@@ -8,8 +8,10 @@ from functools import partial
 from uuid import UUID, uuid4
 
 from server.caller import Caller
-from server.daily.client import TOKEN_LIFETIME, Present, Priority, user_id
 from server.daily.events import Joined
+from server.daily.model import Present
+from server.daily.tokens import TOKEN_LIFETIME, user_id
+from server.daily.turns import Priority
 from server.usecases import participants, rules
 from server.usecases.service import Service
 from storage.model import Connection, Moderated, Participant, Session

@@ -5,7 +5,9 @@ from datetime import datetime
 from uuid import UUID
 
 from server.caller import Caller
-from server.daily.client import DailyUnreadable, Present, user_id
+from server.daily.errors import DailyUnreadable
+from server.daily.model import Present
+from server.daily.tokens import user_id
 from server.daily.wire import text
 from server.usecases import rules
 from server.usecases.service import Service

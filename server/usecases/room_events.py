@@ -10,7 +10,6 @@ from uuid import UUID
 
 from server import logs, metrics
 from server.daily import events as wire
-from server.daily.client import DEFAULT_INSTANCE
 from server.daily.events import (
     Event,
     Joined,
@@ -21,6 +20,7 @@ from server.daily.events import (
     RecordingReady,
     RecordingStarted,
 )
+from server.daily.model import DEFAULT_INSTANCE
 from server.errors import InvalidArgument, Unauthenticated
 from server.usecases import ending, moderation, rules
 from server.usecases.recordings import OTHER, OVERDUE
