@@ -3,9 +3,10 @@ and what can be asked once is asked once."""
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from uuid import uuid4
 
@@ -208,6 +209,20 @@ async def test_an_answer_that_trickles_is_no_answer_when_its_time_is_over(parts:
             async with deadline.begin(1.0):
                 await daily.start_recording("algebra", uuid4())
     assert failure.value.taken
+
+
+async def test_what_takes_no_connection_has_certainly_taken_no_request(parts: Parts) -> None:
+    async with AsyncExitStack() as opened:
+        full = opened.enter_context(socket.create_server((HOST, 0), backlog=0))
+        for _ in range(2):  # nobody accepts the one who waits, and so nobody else gets as far
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        daily = await opened.enter_async_context(client(f"http://{HOST}:{full.getsockname()[1]}", parts.database_url))
+        with pytest.raises(DailyUnavailable) as failure:
+            async with deadline.begin(1.0):
+                await daily.start_recording("algebra", uuid4())
+    assert not failure.value.taken
 
 
 async def test_an_answer_larger_than_any_of_dailys_is_not_read_to_its_end(parts: Parts) -> None:
