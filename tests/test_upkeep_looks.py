@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -12,13 +12,15 @@ import psycopg
 import pytest
 
 from server import app, deadline
+from server.caller import Caller
 from server.daily.client import Daily
 from server.daily.errors import DailyUnavailable
 from server.settings import Settings
 from server.upkeep import attendance, inbox, recordings
-from server.usecases import rules
+from server.usecases import rules, sessions
 from server.usecases.service import Service
-from storage.model import Chore, Meeting, Recording
+from storage.errors import StorageUnavailable
+from storage.model import Chore, Meeting, NewSession, Recording, Role
 from storage.queue import Line
 from storage.store import Transaction
 from tests.databases import migrated
@@ -235,3 +237,39 @@ async def test_an_event_whose_room_cannot_be_found_by_a_defect_of_ours_is_put_of
     task = asyncio.create_task(inbox.run(broken))
     await until(lambda: error(database, told) == "ZeroDivisionError('rec-1')")
     task.cancel()
+
+
+# Creations
+
+
+class OneTurn:
+    """Stands where the budget stands, and is out of reach after one turn."""
+
+    def __init__(self) -> None:
+        self._given = False
+
+    async def reserve(self, endpoints: str, count: int) -> list[float]:
+        if self._given:
+            raise StorageUnavailable("out of reach")
+        self._given = True
+        return [0.0]
+
+    async def pause(self, endpoints: str, seconds: float) -> None:
+        raise AssertionError
+
+
+async def test_a_create_without_an_answer_and_then_without_a_turn_waits_until_that_request_is_over(
+    service: Service, at_daily: Wire, database: psycopg.Connection
+) -> None:
+    at_daily.answers("POST /rooms", {"error": "server-error"}, 500)
+    known = service.store.budgets
+    daily = Daily(
+        at_daily.url, KEY, OneTurn(), recall_domain=known.recall_domain, remember_domain=known.remember_domain
+    )
+    ada = Caller("ada", "Ada", Role.INSTRUCTOR)
+    with pytest.raises(StorageUnavailable):
+        await sessions.create(replace(service, daily=daily), ada, NewSession("c", datetime.now(UTC), True, None), None)
+    await daily.close()
+    assert at_daily.calls == ["POST /rooms"]
+    left = "SELECT due_at - clock_timestamp() > interval '3 s' FROM sessions"
+    assert database.execute(left).fetchall() == [(True,)]
