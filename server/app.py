@@ -12,7 +12,8 @@ from datetime import timedelta
 from importlib.metadata import version
 
 from server import metrics, tracing, upkeep
-from server.daily.client import RATES, Daily
+from server.daily.client import Daily
+from server.daily.gateway import RATES
 from server.readiness import Readiness
 from server.receiver import Receiver
 from server.rpc import convert, documents

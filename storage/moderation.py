@@ -1,7 +1,7 @@
 """What can be done with moderation inside a transaction: who was removed, who may send what, and of whom Daily must be
 told."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from uuid import UUID
@@ -108,6 +108,11 @@ class Moderations:
         ids = [one.id for one in people]
         await self._lock(participants.c.id.in_(ids))
         await self._connection.execute(SETTLE, {"ids": ids, "times": [one.unsettled_at for one in people]})
+
+    async def among(self, session_ids: Collection[UUID]) -> set[UUID]:
+        """Those of the sessions in which anybody was ever removed, or permitted anything else than all."""
+        query = select(moderations.c.id).where(moderations.c.id.in_(session_ids))
+        return set((await self._connection.execute(query)).scalars())
 
     async def due(self, session_id: UUID, after: timedelta) -> None:
         """The room is to be looked at by then."""

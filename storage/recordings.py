@@ -55,32 +55,42 @@ class Recordings:
         query = select(recordings.c.id).where(recordings.c.id == id, recordings.c.in_doubt_until > CLOCK)
         return (await self._connection.execute(query)).first() is not None
 
-    async def name(self, id: UUID, recording_id: str, started_at: datetime, look_after: timedelta) -> None:
+    async def name(self, id: UUID, recording_id: str, started_at: datetime, look_after: timedelta) -> Recording | None:
         """Daily runs it under this id, whatever we had thought of it; due when Daily should have ended it. A row made
-        for the same recording before it was known to be ours goes; one that has its name keeps it, as callers were told
-        it."""
+        for the same recording before it was known to be ours goes, and is returned: what has become of the recording
+        since is to be asked for at once. One that has its name keeps it, as callers were told it."""
         same = and_(recordings.c.recording_id == recording_id, recordings.c.id != id)
-        await self._connection.execute(delete(recordings).where(same, recordings.c.instance_id.is_(None)))
+        gone = await self._one(delete(recordings).where(same, recordings.c.instance_id.is_(None)).returning(*COLUMNS))
         await self._connection.execute(
             update(recordings)
             .where(recordings.c.id == id, recordings.c.recording_id.is_(None))
             .values(
                 recording_id=recording_id,
                 started_at=started_at,
-                due_at=case((RUNNING, CLOCK + look_after), else_=CLOCK),
+                due_at=case((RUNNING, CLOCK + look_after), else_=CLOCK) if gone is None else CLOCK,
                 attempts=0,
                 updated_at=func.now(),
             )
         )
+        return gone
 
-    async def disown(self, id: UUID) -> None:
-        """It was taken for one of ours, and another runs under its instance."""
-        await self._connection.execute(update(recordings).where(recordings.c.id == id).values(instance_id=None))
+    async def runs_under(self, id: UUID, instance_id: UUID | None) -> None:
+        """It was taken for what another start has brought about, or for one of ours where it is none."""
+        change = update(recordings).where(recordings.c.id == id)
+        await self._connection.execute(change.values(instance_id=instance_id))
 
     async def add(
-        self, session_id: UUID, instance_id: UUID | None, recording_id: str, started_at: datetime, look_after: timedelta
+        self,
+        session_id: UUID,
+        instance_id: UUID | None,
+        recording_id: str,
+        started_at: datetime,
+        look_after: timedelta,
+        *,
+        failed: str | None = None,
     ) -> None:
-        """One that no row of ours asked for, or not this way: it is a recording of the session all the same."""
+        """One that no row of ours asked for, or not this way: it is a recording of the session all the same. Where it
+        has `failed`, for this reason, what it is at Daily is seen to by then."""
         values = {
             "session_id": session_id,
             "instance_id": instance_id,
@@ -89,6 +99,10 @@ class Recordings:
             "made_live": False,
         }
         addition = insert(recordings).values(**values, due_at=CLOCK + look_after)
+        if failed is not None:
+            addition = addition.values(
+                status=RecordingStatus.FAILED, failure_reason=failed, stopped_at=func.now(), settled_at=func.now()
+            )
         await self._connection.execute(addition.on_conflict_do_nothing(index_elements=["recording_id"]))
 
     async def reopen(self, id: UUID, look_after: timedelta) -> None:
@@ -156,11 +170,10 @@ class Recordings:
             )
         )
 
-    async def fail(self, id: UUID, reason: str, at: datetime | None = None) -> bool:
-        """It failed, now or `at`; False when Daily's last word had come before."""
+    async def fail(self, id: UUID, reason: str, at: datetime | None = None) -> None:
+        """It failed, now or `at`, unless Daily's last word had come before."""
         change = update(recordings).where(recordings.c.id == id, recordings.c.settled_at.is_(None))
-        failed = change.values(_failure(reason, at)).returning(recordings.c.id)
-        return (await self._connection.execute(failed)).first() is not None
+        await self._connection.execute(change.values(_failure(reason, at)))
 
     async def fail_start(self, id: UUID, reason: str) -> None:
         """It never started: a session that was live only for its sake is scheduled again."""

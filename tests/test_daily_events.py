@@ -12,7 +12,6 @@ from hypothesis import given as generated
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from server.daily.client import Stay
 from server.daily.events import (
     EVENT_TYPES,
     MAX_BODY,
@@ -29,6 +28,7 @@ from server.daily.events import (
     is_signed,
     read,
 )
+from server.daily.model import Stay
 from server.daily.wire import Unreadable
 from tests.events import signature
 from tests.parts import Parts

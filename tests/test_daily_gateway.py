@@ -2,8 +2,11 @@
 and what can be asked once is asked once."""
 
 import asyncio
+import json
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from uuid import uuid4
 
@@ -12,7 +15,9 @@ import pytest
 
 from sandbox.ports import HOST, free_port
 from server import deadline
-from server.daily.client import RATES, Daily, DailyUnavailable, Start, upkeep
+from server.daily.client import Daily, Start
+from server.daily.errors import DailyUnavailable, DailyUnreadable
+from server.daily.gateway import LARGEST_ANSWER, RATES, upkeep
 from server.daily.turns import Priority, Turns
 from storage.budgets import Budgets
 from storage.errors import StorageUnavailable
@@ -179,6 +184,59 @@ async def test_a_process_that_was_frozen_uses_none_of_the_turns_it_missed() -> N
     time.sleep(0.5)  # noqa: ASYNC251 -- as SIGSTOP would, it lets nothing run
     await waiting
     assert leases.wanted == [5, 5]
+
+
+# How long, and how much, one request may take
+
+
+@asynccontextmanager
+async def answering(*parts: bytes, pause: float = 0.0) -> AsyncIterator[str]:
+    """The URL of a server that answers whatever it is asked with these parts of a body, and a pause before each."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause)
+        writer.close()
+
+    server = await asyncio.start_server(answer, HOST, 0)
+    try:
+        yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def test_an_answer_that_trickles_is_no_answer_when_its_time_is_over(parts: Parts) -> None:
+    async with answering(*[b" "] * 100, pause=0.05) as url, client(url, parts.database_url) as daily:
+        with pytest.raises(DailyUnavailable) as failure:
+            async with deadline.begin(1.0):
+                await daily.start_recording("algebra", uuid4())
+    assert failure.value.taken
+
+
+async def test_what_takes_no_connection_has_certainly_taken_no_request(parts: Parts) -> None:
+    async with AsyncExitStack() as opened:
+        full = opened.enter_context(socket.create_server((HOST, 0), backlog=0))
+        for _ in range(2):  # nobody accepts the one who waits, and so nobody else gets as far
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        daily = await opened.enter_async_context(client(f"http://{HOST}:{full.getsockname()[1]}", parts.database_url))
+        with pytest.raises(DailyUnavailable) as failure:
+            async with deadline.begin(1.0):
+                await daily.start_recording("algebra", uuid4())
+    assert not failure.value.taken
+
+
+async def test_an_answer_larger_than_any_of_dailys_is_not_read_to_its_end(parts: Parts) -> None:
+    endless = [b" " * (1 << 20)] * (LARGEST_ANSWER // (1 << 20) + 1)
+    async with answering(json.dumps(RECORDING).encode(), *endless) as url, client(url, parts.database_url) as daily:
+        with pytest.raises(DailyUnreadable):
+            await daily.recording("rec-1")
 
 
 # What Daily has too much of

@@ -13,20 +13,10 @@ import pytest
 from sandbox.ports import HOST, free_port
 from server import deadline
 from server.daily import model
-from server.daily.client import (
-    DEFAULT_INSTANCE,
-    Daily,
-    DailyRefused,
-    DailyUnavailable,
-    DailyUnreadable,
-    MeetingRecord,
-    Present,
-    RecordingAtDaily,
-    Start,
-    Stay,
-    time_of,
-)
-from server.daily.wire import Unreadable
+from server.daily.client import Daily, Start
+from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
+from server.daily.model import DEFAULT_INSTANCE, MeetingRecord, Present, RecordingAtDaily, Stay
+from server.daily.wire import Unreadable, time_of
 from server.errors import Unavailable
 from storage.model import Role
 from tests.clients import DailyControl, http_client
@@ -251,13 +241,20 @@ async def test_nobody_is_inside_a_room_that_does_not_exist(daily: Daily, at_dail
     assert await daily.presence("algebra") == []
 
 
-async def test_every_webhook_of_the_domain_is_told_and_no_secret_is_shown(daily: Daily, at_daily: Wire) -> None:
+async def test_that_nobody_is_inside_is_not_said_of_a_room_of_which_nothing_can_be_read(
+    daily: Daily, at_daily: Wire
+) -> None:
+    at_daily.answers("GET /rooms/algebra/presence", {"data": [without(PRESENT, "id")]})
+    with pytest.raises(DailyUnreadable):
+        await daily.presence("algebra")
+
+
+async def test_every_webhook_of_the_domain_is_told(daily: Daily, at_daily: Wire) -> None:
     ours = {
         "uuid": "w-1",
         "url": "https://us",
         "state": "ACTIVE",
         "eventTypes": ["meeting.started"],
-        "hmac": "c2VjcmV0",
     }
     at_daily.answers("GET /webhooks", [ours, {"uuid": "w-2", "state": None}, {"url": "https://nameless"}])
     first, second = await daily.webhooks()
@@ -267,9 +264,7 @@ async def test_every_webhook_of_the_domain_is_told_and_no_secret_is_shown(daily:
         "ACTIVE",
         frozenset({"meeting.started"}),
     )
-    assert first.hmac == "c2VjcmV0"
-    assert "c2VjcmV0" not in repr(first)
-    assert (second.uuid, second.state, second.failed_count) == ("w-2", "", 0)
+    assert (second.uuid, second.state) == ("w-2", "")
 
 
 @pytest.mark.parametrize("body", ["<html>", "[" * 100_000, "1" * 5000, "{}", "null", '{"data": 7}'])
@@ -340,7 +335,7 @@ async def test_what_never_reached_daily_was_certainly_not_taken(parts: Parts) ->
     ("status", "info", "start"),
     [
         (400, "room algebra has an active stream", Start.ACTIVE),
-        (400, "cannot have more than 1 streaming instance per room", Start.OTHER_ACTIVE),
+        (400, "cannot have more than 1 streaming instance per room", Start.ACTIVE),
         (404, "room algebra does not seem to be hosting a call currently", Start.NOBODY),
     ],
 )
@@ -416,10 +411,10 @@ async def test_a_room_is_private_and_ends_at_its_time(daily: Daily, at_daily: Wi
 
 async def test_an_update_resets_what_no_longer_holds(daily: Daily, at_daily: Wire) -> None:
     later = datetime(2030, 1, 1, tzinfo=UTC)
-    assert await daily.update_room("algebra", max_participants=None, recording=False, expires_at=None)
+    await daily.update_room("algebra", max_participants=None, recording=False, expires_at=None)
     assert at_daily.asked[0].body == {"properties": {"max_participants": None, "enable_recording": None, "exp": None}}
     at_daily.answers("POST /rooms/algebra", {"error": "not-found"}, 404)
-    assert not await daily.update_room("algebra", max_participants=5, recording=True, expires_at=later)
+    await daily.update_room("algebra", max_participants=5, recording=True, expires_at=later)
 
 
 async def test_people_are_put_out_a_hundred_at_a_time(daily: Daily, at_daily: Wire) -> None:
@@ -517,11 +512,11 @@ async def test_a_class_on_the_stand_in_from_its_room_to_its_recording(stand_in: 
     assert await stand_in.presence(room) == []
     (record,), _ = await stand_in.meetings(room_name=room)
     assert [(stay.connection_id, stay.user_id) for stay in record.stays] == [(joined["session_id"], "sam")]
-    assert await stand_in.update_room(room, max_participants=None, recording=False, expires_at=None)
+    await stand_in.update_room(room, max_participants=None, recording=False, expires_at=None)
     for _ in range(2):
         await stand_in.delete_room(room)
     assert room not in control.rooms()
-    assert not await stand_in.update_room(room, max_participants=None, recording=False, expires_at=None)
+    await stand_in.update_room(room, max_participants=None, recording=False, expires_at=None)
 
 
 async def test_a_start_whose_answer_is_lost_may_have_been_taken(stand_in: Daily, control: DailyControl) -> None:

@@ -21,6 +21,19 @@ def test_what_was_recorded_in_a_room_of_which_no_event_told_is_a_recording_of_it
     assert [one["end_ts"] for one in daily.recordings(room)] != [None]
 
 
+def test_a_recording_that_is_told_of_makes_its_session_live_though_its_joins_were_lost(
+    rest: Rest, daily: DailyControl
+) -> None:
+    room = rest.create("untold")["roomName"]
+    for type in ("meeting.started", "participant.joined"):
+        daily.fault("webhook_drop", type=type, room=room)
+    token = rest.call("POST", f"/sessions/{room}/token", "untold").json()["token"]
+    pressed = daily.press_record(room, daily.join(room, token)["session_id"])
+    eventually(lambda: rest.get(room)["status"] == "live")
+    started = rest.call("POST", f"/sessions/{room}/start-recording", "untold").json()
+    assert started["recordingId"] == pressed["id"]
+
+
 def test_what_was_recorded_just_before_the_end_is_found_when_daily_lists_it(
     rest: Rest, daily: DailyControl, database: psycopg.Connection
 ) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.clients import DailyControl, Rest, at_once, eventually, said
@@ -229,6 +230,30 @@ def test_who_joins_with_an_older_tokens_permissions_is_put_right(room: Room, old
     eventually(lambda: room.inside()[stay] == (ALL if newer else PICTURE), 3)
 
 
+def test_who_joins_and_of_whose_permissions_daily_says_nothing_is_put_right_where_somebody_was_moderated(
+    room: Room,
+) -> None:
+    room.daily.odd("participant", room=room.name, where="events", remove=["permissions"])
+    room.token("sam")
+    room.permit("sam", micAllowed=False)
+    older = room.token("sam")
+    room.permit("sam", micAllowed=True)
+    stay = room.join_with(older)
+    eventually(lambda: room.inside()[stay] == ALL, 3)
+
+
+def test_where_nobody_was_moderated_daily_is_asked_nothing_of_who_joins(
+    room: Room, database: psycopg.Connection
+) -> None:
+    room.daily.odd("participant", room=room.name, where="events", remove=["permissions"])
+    room.join("sam")
+    eventually(lambda: room.people()["sam"].get("joinedAt"))
+    id = room.rest.get(room.name)["_id"]
+    assert database.execute("SELECT FROM moderations WHERE id = %s", [id]).rowcount == 0
+    unsettled = "SELECT unsettled_at FROM participants WHERE session_id = %s"
+    assert database.execute(unsettled, [id]).fetchall() == [(None,)]
+
+
 def test_a_change_that_changes_nothing_keeps_the_time_of_the_last_one(room: Room) -> None:
     room.token("sam")
     first = room.permit("sam", micAllowed=False)[1]
@@ -288,3 +313,20 @@ def test_a_removal_and_a_change_at_once_are_both_made(room: Room) -> None:
     person = room.people()["sam"]
     assert (person["wasKicked"], person["micAllowed"]) == (True, False)
     assert len(room.inside()) == 1
+
+
+@pytest.mark.parametrize(("ended", "is_due"), [("6 hours", True), ("6 hours 2 minutes", False)])
+def test_a_class_whose_room_is_kept_is_looked_at_as_long_as_a_token_lets_anybody_in(
+    room: Room, database: psycopg.Connection, ended: str, is_due: bool
+) -> None:
+    room.token("sam")
+    room.mute()
+    id = room.rest.get(room.name)["_id"]
+    database.execute("UPDATE participants SET unsettled_at = NULL WHERE session_id = %s", [id])
+    kept = "status = 'ended', ends_at = now() - %s::interval, end_requested_at = now(), due_at = NULL"
+    database.execute(f"UPDATE sessions SET {kept} WHERE id = %s", [ended, id])
+    database.execute("UPDATE moderations SET due_at = clock_timestamp() WHERE id = %s", [id])
+    # Whoever looks at it has it for the time of a lease, which is shorter.
+    seen = "SELECT due_at > clock_timestamp() + interval '1 min' FROM moderations WHERE id = %s"
+    due = eventually(lambda: row if (row := database.execute(seen, [id]).fetchone()) != (False,) else None)
+    assert due == ((True,) if is_due else (None,))

@@ -19,7 +19,7 @@ from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.ports import HOST, free_port
 from sandbox.postgres import ACCOUNT
 from sandbox.stack import Stack
-from server.daily.client import RATES
+from server.daily.gateway import RATES
 from storage.condition import LENDER
 from storage.errors import StorageUnsuitable
 from storage.store import Store

@@ -77,7 +77,7 @@ changes = st.one_of(
     st.tuples(st.just("end"), classes_, seconds),
     st.tuples(st.sampled_from(["mute", "live", "scheduled", "update", "close", "seen"]), classes_),
     st.tuples(
-        st.sampled_from(["begin", "name", "add", "disown", "complete", "finish", "fail", "fail_start", "reopen"]),
+        st.sampled_from(["begin", "name", "add", "runs_under", "complete", "finish", "fail", "fail_start", "reopen"]),
         classes_,
     ),
 )
@@ -178,9 +178,9 @@ class World:
     async def _add(self, tx: Transaction, one: Class) -> None:
         await tx.recordings.add(one.id, None, str(uuid.uuid4()), BEGAN, LATER)
 
-    async def _disown(self, tx: Transaction, one: Class) -> None:
+    async def _runs_under(self, tx: Transaction, one: Class) -> None:
         if id := (await self._latest(tx, one))[0]:
-            await tx.recordings.disown(id)
+            await tx.recordings.runs_under(id, None)
 
     async def _complete(self, tx: Transaction, one: Class) -> None:
         if id := (await self._latest(tx, one))[0]:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from sandbox.ports import HOST
 from sandbox.stack import Stack
-from server.daily.client import RATES
+from server.daily.gateway import RATES
 from storage.errors import StorageDefect, StorageUnavailable
 from storage.model import Admission, Role
 from storage.store import Store, Transaction

@@ -91,6 +91,25 @@ def test_a_change_while_daily_is_down_is_made_and_reaches_the_room_later(
     eventually(lambda: at_daily(daily, room)["max_participants"] == 9, 30)
 
 
+def test_a_change_that_met_a_wrong_key_reaches_the_room_when_the_key_is_right(
+    rest: Rest, daily: DailyControl, room: str
+) -> None:
+    daily.fault("status", "POST", f"/rooms/{room}", status=401, times=2)
+    assert update(rest, room, maxParticipants=9) == (500, {"error": "Failed to update session"})
+    eventually(lambda: at_daily(daily, room)["max_participants"] == 9, 30)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_session_whose_room_daily_does_not_change_ends_by_its_rules_all_the_same(
+    rest: Rest, daily: DailyControl, database: psycopg.Connection, room: str, status: int
+) -> None:
+    daily.fault("status", "POST", f"/rooms/{room}", status=status, times=None)
+    assert update(rest, room, maxParticipants=9)[0] == 500
+    two_days_ago = "created_at = now() - interval '2 days', due_at = clock_timestamp()"
+    database.execute(f"UPDATE sessions SET {two_days_ago} WHERE room_name = %s", [room])
+    eventually(lambda: rest.get(room)["status"] == "ended")
+
+
 def test_of_two_changes_at_once_daily_has_what_the_row_has(rest: Rest, daily: DailyControl, room: str) -> None:
     at_once(*(lambda limit=limit: update(rest, room, maxParticipants=limit) for limit in (11, 12, 13, 14)))
     limit = rest.get(room)["maxParticipants"]

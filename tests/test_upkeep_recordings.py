@@ -8,6 +8,7 @@ import pytest
 from sandbox.stack import Stack
 from tests.clients import DailyControl, Rest, eventually
 from tests.due import at_daily, at_end, becomes, entry, is_due
+from tests.events import Webhook
 
 ME = "upkeep-instructor"
 LOOK = "GET /recordings/:id"
@@ -166,6 +167,40 @@ def test_a_start_that_comes_about_late_beside_the_next_one_is_stopped_and_the_ne
         wanted: "in-progress",
         late: "finished",
     }
+
+
+def test_a_second_recording_of_one_start_beside_the_next_start_is_stopped_and_the_next_one_goes_on(
+    stack: Stack, rest: Rest, daily: DailyControl, database: psycopg.Connection, recorded: str
+) -> None:
+    daily.settings(streaming_instances=2)
+    wanted = entry(rest, ME, recorded)["recordingId"]
+    first = failed_start(rest, database, recorded)
+    database.execute("UPDATE recordings SET recording_id = 'its first one' WHERE id = %s", [first])
+    late = begin_late(stack, daily, recorded, first)
+    assert at_end(daily, recorded)["id"] == late
+    is_due(database, "recordings", recorded)
+    statuses = lambda: {one["recordingId"]: one["status"] for one in listed(rest, recorded)}  # noqa: E731
+    eventually(lambda: (statuses()[wanted], statuses()[late]) == ("processing", "completed"))
+
+
+def test_a_late_recording_that_was_taken_for_the_next_starts_is_stopped_under_its_own_instance(
+    stack: Stack, rest: Rest, daily: DailyControl, database: psycopg.Connection
+) -> None:
+    room = str(rest.create(ME)["roomName"])
+    earlier, later = failed_start(rest, database, room), failed_start(rest, database, room)
+    late = at_daily(stack, "POST", f"/v1/rooms/{room}/recordings/start", instanceId=earlier)
+    assert late.json()["status"] == "sent"
+    [begun] = daily.recordings(room)
+    taken = "status = 'processing', settled_at = NULL, failure_reason = NULL, started_at = now(), recording_id = %s"
+    database.execute(f"UPDATE recordings SET {taken} WHERE id = %s", [begun["id"], later])
+
+    told = {"recording_id": begun["id"], "instance_id": earlier, "start_ts": begun["start_ts"]}
+    Webhook(stack, rest, database).tell("recording.started", told)
+    rows = "SELECT id::text, status, instance_id::text FROM recordings WHERE recording_id = %s"
+    assert database.execute(rows, [begun["id"]]).fetchall() == [(later, "processing", earlier)]
+    before = daily.calls("POST /rooms/:name/recordings/stop")
+    assert stop(rest, room)["recordingId"] == begun["id"]
+    assert (at_end(daily, room)["id"], daily.calls("POST /rooms/:name/recordings/stop")) == (begun["id"], before + 1)
 
 
 def listed(rest: Rest, room: str) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ import pytest
 
 from sandbox.daily.model import iso
 from sandbox.stack import Stack
+from server.upkeep.inbox import PATIENT
 from tests.clients import DailyControl, Rest
 from tests.events import CLASS, Webhook
 
@@ -252,3 +253,21 @@ def test_a_file_of_a_recording_that_is_not_known_yet_waits_for_its_start(
     assert webhook.done(early)["error"] is None
     told = entry(rest, room)
     assert (told["recordingId"], told["status"], told["duration"]) == (id, "completed", 5)
+
+
+def test_a_start_that_is_told_after_its_file_leaves_the_recording_completed(
+    rest: Rest, webhook: Webhook, database: psycopg.Connection
+) -> None:
+    room, instance = starting(rest, database)
+    id = str(uuid.uuid4())
+    ready = {"recording_id": id, "room_name": room, "start_ts": int(CLASS), "duration": 5, "s3_key": "a/b"}
+    early = webhook.send("recording.ready-to-download", ready)
+    webhook.put_off(early)
+    no_patience = "UPDATE daily_events SET attempts = %s, due_at = clock_timestamp() WHERE id = %s"
+    database.execute(no_patience, [PATIENT, early])
+    assert webhook.done(early)["error"] is None
+
+    webhook.tell("recording.started", {"instance_id": instance, "recording_id": id, "start_ts": int(CLASS)})
+    told = entry(rest, room)
+    assert (told["_id"], told["recordingId"]) == (instance, id)
+    assert (told["status"], told["duration"], told["s3Key"]) == ("completed", 5, "a/b")

@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.ports import HOST, free_port
-from server.daily.client import RATES, Daily
+from server.daily.client import Daily
+from server.daily.gateway import RATES
 from storage.budgets import Budgets
 
 KEY = "a key of Daily's, which has more than 32 bytes"

@@ -16,45 +16,20 @@ from urllib.parse import quote
 from uuid import UUID
 
 from server.daily import model, tokens
-from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
-from server.daily.gateway import RATES, Answer, Gateway, content, upkeep
+from server.daily.errors import DailyRefused, DailyUnreadable
+from server.daily.gateway import Answer, Gateway, content
 from server.daily.model import (
     DEFAULT_INSTANCE,
     AccessLink,
     MeetingRecord,
     Present,
     RecordingAtDaily,
-    Stay,
     WebhookAtDaily,
 )
 from server.daily.sharing import Sharing
-from server.daily.tokens import TOKEN_LIFETIME, user_id
 from server.daily.turns import Budget, Priority
-from server.daily.wire import Item, Unreadable, given_id, is_id, mapping, time_of
+from server.daily.wire import Item, Unreadable, given_id, is_id, mapping
 from storage.model import Role
-
-__all__ = [  # what the floors above know of Daily, beside its events
-    "DEFAULT_INSTANCE",
-    "MAX_RECORDING",
-    "RATES",
-    "TOKEN_LIFETIME",
-    "AccessLink",
-    "Budget",
-    "Daily",
-    "DailyRefused",
-    "DailyUnavailable",
-    "DailyUnreadable",
-    "MeetingRecord",
-    "Present",
-    "Priority",
-    "RecordingAtDaily",
-    "Start",
-    "Stay",
-    "WebhookAtDaily",
-    "time_of",
-    "upkeep",
-    "user_id",
-]
 
 MAX_RECORDING = 6 * 3600
 """Seconds after which Daily ends a recording that nobody stopped."""
@@ -76,9 +51,7 @@ class Start(Enum):
 
     SENT = auto()
     ACTIVE = auto()
-    """Something records already, which may be this very instance."""
-    OTHER_ACTIVE = auto()
-    """Another instance records, and the domain takes one a room."""
+    """Something records already, which may be this very instance, and the domain takes no more of the room."""
     NOBODY = auto()
     """Nobody is in the call, as far as Daily has noticed."""
 
@@ -130,21 +103,20 @@ class Daily:
 
     async def update_room(
         self, name: str, *, max_participants: int | None, recording: bool, expires_at: datetime | None
-    ) -> bool:
-        """False when there is no such room. Who is inside stays, whatever the limit."""
+    ) -> None:
+        """That there is no such room is as good. Who is inside stays, whatever the limit."""
         properties = {
             "max_participants": max_participants,
             "enable_recording": "cloud" if recording else None,
             "exp": None if expires_at is None else int(expires_at.timestamp()),
         }
         change = {"properties": properties}
-        answer = await self._send("POST", _path("rooms", name), Priority.CREATE, accept=(404,), json=change)
-        return answer.status_code != 404
+        await self._send("POST", _path("rooms", name), Priority.CREATE, accept=(404,), json=change)
 
     async def shut_room(self, name: str) -> None:
         """Nobody can join any more, whatever token they have; who is inside stays. That there is none is as good."""
         change = {"properties": {"nbf": NEVER}}
-        await self._send("POST", f"/rooms/{name}", Priority.STOP, accept=(404,), json=change)
+        await self._send("POST", _path("rooms", name), Priority.STOP, accept=(404,), json=change)
 
     async def delete_room(self, name: str) -> None:
         """That there is none is as good. Whoever is inside may stay there: eject them first."""
@@ -156,9 +128,14 @@ class Daily:
     # Who is inside
 
     async def presence(self, room_name: str) -> list[Present]:
-        """Daily may be half a minute late, and may know some who have gone."""
+        """Daily may be half a minute late, and may know some who have gone. That nobody is there is said only where
+        Daily says so: DailyUnreadable when there are some, of whom nothing can be read."""
         answer = await self._get(_path("rooms", room_name, "presence"), accept=(404,))
-        return [] if answer.status_code == 404 else model.readable("somebody present", _data(answer), model.present)
+        items = [] if answer.status_code == 404 else _data(answer)
+        present = model.readable("somebody present", items, model.present)
+        if items and not present:
+            raise DailyUnreadable(f"{len(items)} are in {room_name}, and none of them can be read")
+        return present
 
     async def eject(
         self,
@@ -232,12 +209,23 @@ class Daily:
         return None if answer.status_code == 404 else _one(answer, model.meeting)
 
     async def meetings(
-        self, *, room_name: str | None = None, since: datetime | None = None, after: str | None = None
+        self,
+        *,
+        room_name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
     ) -> tuple[list[MeetingRecord], str | None]:
-        """One page of Daily's records of who was in which room, newest first, of meetings that began after `since`,
-        from behind the cursor `after`; and the cursor of the next page."""
-        start = None if since is None else int(since.timestamp())
-        answer = await self._get("/meetings", limit=PAGE, room=room_name, timeframe_start=start, starting_after=after)
+        """One page of Daily's records of who was in which room, newest first, of meetings that began between `since`
+        and `until`, from behind the cursor `after`; and the cursor of the next page."""
+        answer = await self._get(
+            "/meetings",
+            limit=PAGE,
+            room=room_name,
+            timeframe_start=None if since is None else int(since.timestamp()),
+            timeframe_end=None if until is None else int(until.timestamp()),
+            starting_after=after,
+        )
         items = _data(answer)
         return model.readable("a meeting", items, model.meeting), _cursor(items)
 
@@ -287,10 +275,8 @@ def _path(*parts: str) -> str:
 
 
 def _start_of(refusal: DailyRefused) -> Start | None:
-    if "has an active stream" in refusal.info:
+    if re.search(r"has an active stream|more than \d+ streaming instance", refusal.info):
         return Start.ACTIVE
-    if re.search(r"more than \d+ streaming instance", refusal.info):
-        return Start.OTHER_ACTIVE
     if refusal.status == 404 and "hosting" in refusal.info:
         return Start.NOBODY
     return None

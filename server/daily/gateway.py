@@ -21,6 +21,8 @@ from server.daily.turns import COMMIT_MARGIN, Budget, Priority, Turns
 from storage.budgets import Rate
 
 REQUEST_TIMEOUT = 5.0
+LARGEST_ANSWER = 32 << 20
+"""Bytes: far more than a page of anything has."""
 ATTEMPTS = 4
 MAX_RETRY_AFTER = 30.0
 ID = re.compile("^(/[^/]+)/[^/]+")
@@ -138,19 +140,35 @@ class Gateway:
         endpoint, began, outcome = f"{method} {_template(path)}", time.monotonic(), "cancelled"
         try:
             with tracing.part(f"Daily {endpoint}"):
-                answer = await self._http.request(method, path, timeout=timeout, **request)
+                async with asyncio.timeout(timeout):  # httpx's own is that of each part of the answer
+                    answer = await self._answer(method, path, timeout, request)
                 tracing.note({"http.response.status_code": answer.status_code}, failed=answer.status_code >= 500)
             outcome = _outcome(answer)
             return answer
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             outcome = "unreachable"
             raise DailyUnavailable(f"{method} {path}: {type(error).__name__}", taken=False) from None
-        except httpx.HTTPError as error:
-            outcome = "timeout" if isinstance(error, httpx.TimeoutException) else "broken"
+        except (httpx.HTTPError, TimeoutError) as error:
+            outcome = "timeout" if isinstance(error, httpx.TimeoutException | TimeoutError) else "broken"
             raise DailyUnavailable(f"{method} {path}: {type(error).__name__}", taken=True) from None
+        except DailyUnreadable:
+            outcome = "broken"
+            raise
         finally:
             metrics.DAILY_REQUESTS.labels(endpoint, outcome).inc()
             metrics.DAILY_SECONDS.labels(endpoint).observe(time.monotonic() - began)
+
+    async def _answer(self, method: str, path: str, seconds: float, request: dict[str, Any]) -> Answer:
+        """With its body. What cannot be reached is known before all time is over, as it has taken nothing then."""
+        timeout = httpx.Timeout(seconds, connect=0.9 * seconds, pool=0.9 * seconds)
+        async with self._http.stream(method, path, timeout=timeout, **request) as answer:
+            body = bytearray()
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > LARGEST_ANSWER:
+                    raise DailyUnreadable(f"{method} {path}: Daily's answer is larger than {LARGEST_ANSWER} bytes")
+        headers = [(name, value) for name, value in answer.headers.multi_items() if name != "content-encoding"]
+        return Answer(answer.status_code, headers=headers, content=bytes(body), request=answer.request)
 
 
 class _OutOfTime(stop_base):

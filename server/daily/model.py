@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -91,8 +91,6 @@ class WebhookAtDaily:
     state: str
     """`ACTIVE`, or anything else when it needs repair."""
     event_types: frozenset[str]
-    failed_count: int
-    hmac: str | None = field(repr=False)
 
 
 def readable(what: str, items: Sequence[object], read: Callable[[Item], Noun]) -> list[Noun]:
@@ -160,14 +158,11 @@ def present(item: Item) -> Present:
 
 def webhook(item: Item) -> WebhookAtDaily:
     types = item.get("eventTypes")
-    failed = optional_seconds(item, "failedCount")
     return WebhookAtDaily(
         uuid=given_id(item, "uuid"),
         url=str(item.get("url") or ""),
         state=str(item.get("state") or ""),
         event_types=frozenset(map(str, types if isinstance(types, list) else [])),
-        failed_count=0 if failed is None else int(failed),
-        hmac=None if item.get("hmac") is None else str(item["hmac"]),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from server import metrics
+from server.daily.errors import DailyUnreadable
 from server.daily.model import MeetingRecord
 from server.usecases import room_events, rules
 from server.usecases.service import Service
@@ -25,10 +26,12 @@ SWEEP = timedelta(seconds=60)
 OVERLAP = timedelta(minutes=5)
 """How much of it is read again: a record may be late."""
 FIRST_LOOK_BACK = timedelta(hours=24)
+WINDOW = timedelta(hours=1)
+"""How much of it is read in one go; halved with each try that failed, for it may have been too much."""
 
 
 async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelta | None:
-    record = await service.daily.meeting(meeting.id)
+    record = await _record(service, meeting)
     late = min(PAUSE * (1 << min(attempts - 1, 10)), LONGEST_PAUSE)
     if record is None and attempts < RECORD_GIVEN_UP:
         return late
@@ -45,28 +48,45 @@ async def compare(service: Service, meeting: Meeting, attempts: int) -> timedelt
     return None
 
 
-async def compare_room(service: Service, session: Session) -> None:
-    """All of the room's meetings that Daily has records of, as far as one page of them goes."""
+async def _record(service: Service, meeting: Meeting) -> MeetingRecord | None:
+    """None too for one that cannot be read, which may be put right like one that is late."""
+    try:
+        return await service.daily.meeting(meeting.id)
+    except DailyUnreadable as problem:
+        logger.warning("no record of meeting %s: %s", meeting.id, problem)
+        return None
+
+
+async def compare_room(service: Service, session: Session) -> set[str]:
+    """All of the room's meetings that Daily has records of, as far as one page goes; the connections in them."""
     records, _ = await service.daily.meetings(room_name=session.room_name)
     for record in records:
         await service.store.run(_write, session.id, record, service)
+    return {stay.connection_id for record in records for stay in record.stays}
 
 
 async def sweep(service: Service, chore: Chore, attempts: int) -> timedelta:
-    """Finds meetings that no event told of. What it reads is what has begun lately, however much there is."""
+    """Finds meetings that no event told of, in what has begun since the last one: a window of it at a time, as Daily
+    lists the newest first, so that a list that is cut off within it must be read anew."""
     now = rules.taken_at(chore)
-    since = (chore.done_until or now - FIRST_LOOK_BACK) - OVERLAP
+    since = chore.done_until or now - FIRST_LOOK_BACK
+    window_end = since + WINDOW / 2 ** min(attempts - 1, 6)
+    until, is_last = (window_end, False) if window_end < now else (now, True)
     cursor = None
     while True:
-        records, cursor = await service.daily.meetings(since=since, after=cursor)
+        records, cursor = await service.daily.meetings(
+            since=since - OVERLAP,
+            until=None if is_last else until,  # Daily's clock may be before ours
+            after=cursor,
+        )
         for session_id, record in await service.store.run(_untold, records):
             await service.store.run(_write, session_id, record, service)
             metrics.repaired("untold meeting")
             logger.info("done kind=%r id=%s", "untold meeting", record.id)
         if cursor is None:
             break
-    await service.store.run(_swept, chore, now)
-    return SWEEP
+    await service.store.run(_swept, chore, until)
+    return SWEEP if is_last else timedelta()
 
 
 async def _untold(tx: Transaction, records: list[MeetingRecord]) -> list[tuple[UUID, MeetingRecord]]:

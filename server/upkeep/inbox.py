@@ -149,9 +149,7 @@ async def _apply_together(tx: Transaction, service: Service, room_name: str | No
     for number, event in enumerate(taken):
         round.count(event, "put_off" if number in waiting else "applied")
     await tx.inbox.applied(done + [event.digest for number, event in enumerate(taken) if number not in waiting])
-    if waiting:
-        late = [taken[number].digest for number in waiting]
-        await tx.inbox.put_off(late, "it waits for another event", LONGEST_PAUSE)
+    await _wait(tx, [taken[number].digest for number in waiting])
     return round
 
 
@@ -159,19 +157,26 @@ async def _apply_one_by_one(tx: Transaction, service: Service) -> Round:
     """So that one keeps no other waiting."""
     events, full = await _take(tx, most=ONE_BY_ONE)
     round = Round(full)
-    applied = []
+    applied: list[bytes] = []
+    waiting: list[bytes] = []
     for event, session in events:
         try:
             async with tx.savepoint():
                 one = wire.read(event.body, event.received_at) if session else None
-                if session and one:
-                    await room_events.apply(tx, [room_events.Told(session, one, patient=False)], service.lifetimes)
-            applied.append(event.digest)
-            round.count(event, "applied" if one else "ignored")
+                told = [room_events.Told(session, one, patient=event.attempts < PATIENT)] if session and one else []
+                waits = await room_events.apply(tx, told, service.lifetimes) if told else []
+            (waiting if waits else applied).append(event.digest)
+            round.count(event, "put_off" if waits else "applied" if told else "ignored")
         except Exception as problem:  # whatever it is, the event must not be lost
             round.count(event, await _put_off(tx, event, problem))
     await tx.inbox.applied(applied)
+    await _wait(tx, waiting)
     return round
+
+
+async def _wait(tx: Transaction, digests: list[bytes]) -> None:
+    if digests:
+        await tx.inbox.put_off(digests, "it waits for another event", LONGEST_PAUSE)
 
 
 async def _take(
@@ -213,7 +218,9 @@ async def _locate(service: Service) -> bool:
 async def _locate_one(service: Service, event: Event) -> None:
     try:
         room_name = await _room_of(service, event)
-    except (ServiceError, Unreadable) as problem:
+    except StorageError:
+        raise
+    except Exception as problem:  # whatever it is, a defect of ours too: it keeps no other waiting
         metrics.daily_event(wire.known(event.type), await service.store.run(_put_off, event, problem))
     else:
         await service.store.run(_belongs, event, room_name)

@@ -1,9 +1,9 @@
 """What is due of rooms in which somebody was removed, or may not do everything: that Daily knows it, and goes on to."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from server.daily.client import DailyUnavailable
+from server.daily.errors import DailyUnavailable
 from server.usecases import moderation, rules
 from server.usecases.moderation import LOOK
 from server.usecases.service import Service
@@ -20,7 +20,7 @@ ASLEEP = timedelta(minutes=10)
 
 async def look_after(service: Service, item: Moderation, attempts: int) -> timedelta | None:
     session = await service.store.run(_session, item)
-    if session.room_deleted_at is not None:
+    if session.room_deleted_at is not None or _nobody_can_come(session, rules.taken_at(item)):
         return None
     try:
         people = await moderation.make_so(service, session, attempts)
@@ -32,6 +32,11 @@ async def look_after(service: Service, item: Moderation, attempts: int) -> timed
 
 async def _session(tx: Transaction, item: Moderation) -> Session:
     return rules.found(await tx.sessions.by_id(item.id))
+
+
+def _nobody_can_come(session: Session, now: datetime) -> bool:
+    """Into a room that is kept: since the session ended, nobody gets a token."""
+    return session.ends_at is not None and session.ends_at + moderation.TOKEN_LIFE < now
 
 
 def _pause(session: Session, people: list[Moderated]) -> timedelta | None:

@@ -5,6 +5,7 @@ import logging
 from datetime import datetime, timedelta
 
 from server import metrics
+from server.daily.errors import DailyUnreadable
 from server.daily.model import RecordingAtDaily
 from server.errors import FailedPrecondition
 from server.usecases import ending, recordings, rules
@@ -52,9 +53,8 @@ async def _give_up(tx: Transaction, recording: Recording) -> None:
 
 async def look_after(service: Service, recording: Recording, attempts: int) -> timedelta | None:
     """Compares a recording with what Daily says of it, by its id."""
-    assert recording.recording_id is not None
     session = await service.store.run(_session, recording)
-    found = await service.daily.recording(recording.recording_id)
+    found = await _found(service, session, recording)
     now = rules.taken_at(recording)
     if found is not None and found.status == "in-progress":
         return await _running(service, session, recording, found, now, attempts)
@@ -64,6 +64,17 @@ async def look_after(service: Service, recording: Recording, attempts: int) -> t
     metrics.repaired("recording")
     logger.info("done kind=%r room=%s attempts=%d", "recording", session.room_name, attempts)
     return None
+
+
+async def _found(service: Service, session: Session, recording: Recording) -> RecordingAtDaily | None:
+    """One that cannot be read is as one in progress, which comes to its end when its time is over."""
+    assert recording.recording_id is not None
+    try:
+        return await service.daily.recording(recording.recording_id)
+    except DailyUnreadable as problem:
+        logger.warning("taken for one in progress: %s", problem)
+        started_at = recording.started_at or recording.created_at
+        return RecordingAtDaily(recording.recording_id, session.room_name, "in-progress", started_at, None, None)
 
 
 async def _decide(tx: Transaction, recording: Recording, found: RecordingAtDaily | None) -> None:

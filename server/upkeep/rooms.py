@@ -5,7 +5,8 @@ import logging
 from datetime import datetime, timedelta
 
 from server import metrics
-from server.daily.client import DailyRefused
+from server.daily.errors import DailyRefused
+from server.errors import ServiceError
 from server.upkeep import sessions as by_rule
 from server.usecases import rules, sessions
 from server.usecases.service import Service
@@ -16,7 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 async def look_after(service: Service, session: Session, attempts: int) -> timedelta | None:
-    again = await _tell_room(service, session, rules.taken_at(session), attempts)
+    try:
+        again = await _tell_room(service, session, rules.taken_at(session), attempts)
+    except ServiceError:  # a rule by which the session ends does not wait until Daily can be told
+        await by_rule.look_after(service, session, attempts)
+        raise
     pause = await by_rule.look_after(service, session, attempts)
     return min((one for one in (again, pause) if one is not None), default=None)
 
@@ -29,6 +34,8 @@ async def _tell_room(service: Service, session: Session, now: datetime, attempts
     try:
         await sessions.tell_room(service, session)
     except DailyRefused as refusal:
+        if refusal.status != 400:  # of the key, say, and not of what the room is to be
+            raise
         logger.error("given up kind='room' room=%s: %s", session.room_name, refusal)
     else:
         certain_at = session.room_changed_at + rules.LEASE

@@ -45,7 +45,7 @@ async def look_after(service: Service, session: Session, attempts: int) -> timed
     room = await service.store.run(_occupancy, session)
     step = rules.next_step(session, room, service.lifetimes, now)
     if isinstance(step, rules.AskWhoIsThere):
-        step = await _asked(service, session, room, now)
+        step = rules.at_the_latest(await _asked(service, session, room, now), step.ends_by)
     if isinstance(step, rules.Look):
         return None if step.at is None else max(step.at - now, timedelta())
     if await service.store.run(_request_end, session, step.as_of, service.lifetimes.closing):
@@ -72,8 +72,8 @@ async def _asked(service: Service, session: Session, room: Occupancy, now: datet
             return rules.End(rules.empty_since(session, room), "its room was empty")
         await service.store.run(_seen_empty, session)
         return rules.Look(now + lag)
-    await attendance.compare_room(service, session)
-    await service.store.run(_close_short_stays, session, now)
+    recorded = await attendance.compare_room(service, session)
+    await service.store.run(_close_short_stays, session, recorded, now)
     return rules.Look(now + min(ASK_AGAIN, service.lifetimes.empty))
 
 
@@ -86,11 +86,12 @@ async def _note(tx: Transaction, session: Session, present: list[Present]) -> No
     await tx.participants.recorded(session.id, rules.stays_of(present))
 
 
-async def _close_short_stays(tx: Transaction, session: Session, now: datetime) -> None:
-    """Nobody is there, and Daily has no record of them: they left before it made one."""
+async def _close_short_stays(tx: Transaction, session: Session, recorded: set[str], now: datetime) -> None:
+    """Nobody is there, and Daily has no record of them: they left before it made one. Those of whom it has, and whom it
+    shows as inside still, are left to the end of their meeting."""
     await tx.sessions.lock_by_id(session.id)
     for stay in (await tx.participants.occupancy(session.id)).inside:
-        if stay.joined_at is not None and stay.joined_at < now - ASK_AGAIN:
+        if stay.id not in recorded and stay.joined_at is not None and stay.joined_at < now - ASK_AGAIN:
             left = Connection(stay.id, stay.daily_user_id, None, stay.joined_at + SHORTEST_RECORDED)
             await tx.participants.recorded(session.id, [left])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from server import metrics
-from server.daily.client import DailyRefused
+from server.daily.errors import DailyRefused
 from server.daily.events import EVENT_TYPES
 from server.daily.model import WebhookAtDaily
 from server.usecases import rules
@@ -36,7 +36,7 @@ async def keep(webhook: Webhook, service: Service, chore: Chore, attempts: int) 
         await service.store.run(_seen_right, chore)
         return LOOK
     try:
-        await register(service, webhook)
+        await _save(service, webhook, ours)
     except DailyRefused as refusal:
         owners = ", ".join(other.url for other in others) or "none"
         # At a start, nobody may be there yet to answer Daily.
@@ -52,6 +52,10 @@ async def keep(webhook: Webhook, service: Service, chore: Chore, attempts: int) 
 async def register(service: Service, webhook: Webhook) -> None:
     """Makes Daily send its events here; re-activates our webhook where there is one."""
     ours, _ = await _found(service, webhook)
+    await _save(service, webhook, ours)
+
+
+async def _save(service: Service, webhook: Webhook, ours: WebhookAtDaily | None) -> None:
     uuid = None if ours is None else ours.uuid
     await service.daily.save_webhook(uuid, url=webhook.url, secret=webhook.secret, event_types=EVENT_TYPES)
 

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from server import metrics
-from server.daily.client import DailyRefused, DailyUnreadable
+from server.daily.errors import DailyRefused, DailyUnreadable
 from server.daily.model import RecordingAtDaily
-from server.usecases import rules
+from server.usecases import participants, rules
 from server.usecases.service import POLL_INTERVAL, Service
 from storage.model import Recording, RecordingStatus, Session
 from storage.store import Transaction
@@ -123,7 +123,7 @@ async def close(service: Service, session: Session) -> None:
     if session.room_deleted_at is not None:
         return
     users = await service.store.run(_users, session)
-    if users or session.live_at is not None or await service.daily.presence(session.room_name):
+    if users or session.live_at is not None or await participants.present(service, session) != []:
         await _empty(service, session, users)
     await service.daily.delete_room(session.room_name)
     await service.store.run(_closed, session)
@@ -131,9 +131,9 @@ async def close(service: Service, session: Session) -> None:
 
 async def _empty(service: Service, session: Session, users: list[str]) -> None:
     await service.daily.shut_room(session.room_name)
-    present = await service.daily.presence(session.room_name)
-    await service.daily.eject(session.room_name, [one.connection_id for one in present], users)
-    await _stop_strays(service, session, just_left=bool(present or users))
+    present = await participants.present(service, session)
+    await service.daily.eject(session.room_name, [one.connection_id for one in present or []], users)
+    await _stop_strays(service, session, just_left=present != [] or bool(users))
 
 
 async def _stop_strays(service: Service, session: Session, *, just_left: bool) -> None:

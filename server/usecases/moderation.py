@@ -8,9 +8,11 @@ from functools import partial
 from uuid import UUID, uuid4
 
 from server.caller import Caller
-from server.daily.client import TOKEN_LIFETIME, Present, Priority, user_id
 from server.daily.events import Joined
-from server.usecases import rules
+from server.daily.model import Present
+from server.daily.tokens import TOKEN_LIFETIME, user_id
+from server.daily.turns import Priority
+from server.usecases import participants, rules
 from server.usecases.service import Service
 from storage.model import Connection, Moderated, Participant, Recognised, Session
 from storage.store import Transaction
@@ -103,12 +105,16 @@ async def _see_through(service: Service, session: Session) -> None:
 async def who_came(tx: Transaction, joins: Sequence[tuple[UUID, Joined]], people: Sequence[Recognised]) -> None:
     """By session. Who was removed, or joined with the permissions of an older token, is seen to at once."""
     known = {(one.session_id, one.daily_user_id): one for one in people}
+    untold = {session_id for session_id, join in joins if join.can_send is None}
+    unchanged = untold - await tx.moderations.among(untold) if untold else set()  # no token there permits anything else
     removed, changed = set(), set()
     for session_id, join in joins:
         one = known.get((session_id, join.stay.user_id))
         if one is not None and one.was_kicked:
             removed.add(one)
-        elif one is not None and not join.may_send(mic_allowed=one.mic_allowed, camera_allowed=one.camera_allowed):
+        elif one is None or (join.can_send is None and session_id in unchanged):
+            continue
+        elif not join.may_send(mic_allowed=one.mic_allowed, camera_allowed=one.camera_allowed):
             changed.add(one)
     if removed:
         await tx.moderations.watch([one.id for one in removed], TOKEN_LIFE)
@@ -129,7 +135,7 @@ async def make_so(service: Service, session: Session, look: int = 0) -> list[Mod
     present: list[Present] = []
     strangers = look > 0 and (not removed or look % SELDOM == 1)
     if any(strangers or one.unsettled_at for one in others):
-        present = await service.daily.presence(session.room_name)
+        present = await participants.present(service, session) or []
         await service.daily.update_permissions(session.room_name, permissions(others, inside, present))
     return await service.store.run(_made_so, session, people, inside, present)
 

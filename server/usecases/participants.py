@@ -1,15 +1,20 @@
 """Use cases of participants: who may enter, and who was there."""
 
+import logging
 from datetime import datetime
 from uuid import UUID
 
 from server.caller import Caller
-from server.daily.client import user_id
+from server.daily.errors import DailyUnreadable
+from server.daily.model import Present
+from server.daily.tokens import user_id
 from server.daily.wire import text
 from server.usecases import rules
 from server.usecases.service import Service
-from storage.model import Participant
+from storage.model import Participant, Session
 from storage.store import Transaction
+
+logger = logging.getLogger(__name__)
 
 Cursor = tuple[datetime, UUID]
 
@@ -27,6 +32,16 @@ async def issue_token(service: Service, caller: Caller, room_name: str) -> str:
         mic_allowed=admission.mic_allowed,
         camera_allowed=admission.camera_allowed,
     )
+
+
+async def present(service: Service, session: Session) -> list[Present] | None:
+    """Who is in the room as far as Daily knows; None where it tells of some, and nothing of them can be read: those of
+    whom we know are to be seen to all the same."""
+    try:
+        return await service.daily.presence(session.room_name)
+    except DailyUnreadable as problem:
+        logger.warning("who is in room=%s: %s", session.room_name, problem)
+        return None
 
 
 async def of_session(

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 from server import deadline
 from server.caller import Caller
-from server.daily.client import MAX_RECORDING, DailyRefused, DailyUnavailable, DailyUnreadable, Start
+from server.daily.client import MAX_RECORDING, Start
+from server.daily.errors import DailyRefused, DailyUnavailable, DailyUnreadable
 from server.daily.model import AccessLink, RecordingAtDaily
 from server.errors import FailedPrecondition, NotFound, Unavailable
 from server.usecases import ending, rules

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from server import logs, metrics
 from server.daily import events as wire
-from server.daily.client import DEFAULT_INSTANCE
 from server.daily.events import (
     Event,
     Joined,
@@ -21,27 +20,27 @@ from server.daily.events import (
     RecordingReady,
     RecordingStarted,
 )
+from server.daily.model import DEFAULT_INSTANCE
 from server.errors import InvalidArgument, Unauthenticated
-from server.usecases import ending, moderation
-from server.usecases.recordings import OVERDUE
+from server.usecases import ending, moderation, rules
+from server.usecases.recordings import OTHER, OVERDUE
 from server.usecases.rules import Lifetimes
 from server.usecases.service import Service
-from storage.model import Connection, RecordingStatus, Session, SessionStatus
+from storage.model import Connection, Recording, RecordingStatus, Session, SessionStatus
 from storage.store import Transaction
 
 RECORD_EXPECTED = timedelta(seconds=20)
 """After which Daily has the record of a meeting that has ended."""
 END_EXPECTED = timedelta(seconds=60)
 """After the last leave: by then the meeting's own end has been told, if it is told at all."""
-
-
-MAX_BODY = 1 << 20
+SOMEBODY_IS_THERE = Joined | Left | MeetingStarted | RecordingStarted
+"""Or was, as these events say: Daily records no empty room."""
 
 
 async def receive(service: Service, secret: str | None, signature: str, timestamp: str, body: bytes) -> None:
     """Keeps one event, to be applied by upkeep; nothing that is signed is refused, for Daily stops sending after three
     refusals."""
-    if len(body) > MAX_BODY:
+    if len(body) > wire.MAX_BODY:
         raise InvalidArgument("The event is larger than 1 MiB")
     if wire.is_ping(body):
         return
@@ -68,7 +67,7 @@ class Told:
 async def apply(tx: Transaction, told: Sequence[Told], lifetimes: Lifetimes) -> list[int]:
     """Events of sessions that are locked: joins and leaves, which are by far the most, with a few statements for all.
     Returns the numbers of those that must wait for another event, of which nothing was written."""
-    alive = {one.session.id: one.session for one in told if isinstance(one.event, Joined | Left | MeetingStarted)}
+    alive = {one.session.id: one.session for one in told if isinstance(one.event, SOMEBODY_IS_THERE)}
     await come_alive(tx, list(alive.values()), lifetimes)
     stays = [(one.session.id, _stay(one.event)) for one in told if isinstance(one.event, Joined | Left)]
     if stays:
@@ -137,12 +136,39 @@ async def _recording_started(tx: Transaction, session: Session, event: Recording
     if row is None or row.session_id != session.id:
         await tx.recordings.add(session.id, None, event.recording_id, event.at, _look_after(session))
     elif row.recording_id is None:
-        await tx.recordings.name(row.id, event.recording_id, event.at, _look_after(session))
+        await _name(tx, session, row, event)
     elif row.recording_id != event.recording_id:
-        # Taken for ours from the list, or ended when a late request started another one.
-        if row.status == RecordingStatus.PROCESSING:
-            await tx.recordings.disown(row.id)
-        await tx.recordings.add(session.id, row.id, event.recording_id, event.at, _look_after(session))
+        await _one_more(tx, session, row, event)
+
+
+async def _name(tx: Transaction, session: Session, row: Recording, event: RecordingStarted) -> None:
+    """What was known of the recording before is known of ours; one that a later start was taken to have brought about
+    stays the one that callers were told of."""
+    known = await tx.recordings.by_daily_id(event.recording_id)
+    if known is not None and known.instance_id is not None:
+        await tx.recordings.runs_under(known.id, row.id)
+        return
+    gone = await tx.recordings.name(row.id, event.recording_id, event.at, _look_after(session))
+    if gone is not None and gone.settled_at and gone.stopped_at and gone.status == RecordingStatus.COMPLETED:
+        await tx.recordings.finish(
+            row.id, gone.started_at, gone.duration, gone.s3_key, at=gone.stopped_at, tolerance=ending.TOLERANCE
+        )
+
+
+async def _one_more(tx: Transaction, session: Session, row: Recording, event: RecordingStarted) -> None:
+    """Under the instance of a row that has another recording: taken for ours from the list, or ended when a late
+    request started one more. Beside one of ours that runs it is to be stopped."""
+    if row.status == RecordingStatus.PROCESSING and row.instance_id == row.id:
+        await tx.recordings.runs_under(row.id, None)
+    beside = [other for other in await tx.recordings.of_session(session.id) if rules.is_running_one_of_ours(other)]
+    await tx.recordings.add(
+        session.id,
+        row.id,
+        event.recording_id,
+        event.at,
+        ending.AT_ONCE if beside else _look_after(session),
+        failed=OTHER if beside else None,
+    )
 
 
 def _look_after(session: Session) -> timedelta:

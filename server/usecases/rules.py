@@ -13,6 +13,7 @@ from storage.model import (
     Admission,
     Chore,
     Connection,
+    Moderation,
     NewSession,
     Occupancy,
     Participant,
@@ -77,10 +78,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class AskWhoIsThere:
-    """What we were told is not enough to decide."""
+    """What we were told is not enough to decide; whatever Daily says, the session is looked at again by then."""
+
+    ends_by: datetime | None
 
 
-def taken_at(item: Session | Recording | Chore) -> datetime:
+def taken_at(item: Session | Moderation | Recording | Chore) -> datetime:
     """When upkeep took an item, by PostgreSQL's clock."""
     assert item.due_at is not None
     return item.due_at - LEASE
@@ -105,7 +108,12 @@ def next_step(session: Session, room: Occupancy, lifetimes: Lifetimes, now: date
     if lifetimes.empty is None:
         return Look(longest)
     look = live_at + lifetimes.empty if room.inside else empty_since(session, room) + lifetimes.empty
-    return AskWhoIsThere() if look <= now else Look(min(look, longest or look))
+    return AskWhoIsThere(ends_by=longest) if look <= now else Look(min(look, longest or look))
+
+
+def at_the_latest(step: End | Look, at: datetime | None) -> End | Look:
+    """A look that is to come later comes then."""
+    return Look(min(step.at, at)) if isinstance(step, Look) and step.at is not None and at is not None else step
 
 
 def empty_since(session: Session, room: Occupancy) -> datetime:
@@ -224,3 +232,8 @@ def stays_of(present: list[Present]) -> list[Connection]:
 def is_undecided(recording: Recording) -> bool:
     """Whether it is not known yet what came of its start."""
     return recording.status == RecordingStatus.PROCESSING and recording.recording_id is None
+
+
+def is_running_one_of_ours(recording: Recording) -> bool:
+    """Of which a session has one at the most."""
+    return recording.status == RecordingStatus.PROCESSING and recording.instance_id is not None

@@ -11,6 +11,7 @@ from server.caller import Caller
 from server.errors import ServiceError, Unavailable
 from server.usecases import ending, rules
 from server.usecases.service import POLL_INTERVAL, Service
+from storage.errors import StorageError
 from storage.model import NewSession, Of, Session, SessionChanges, SessionRow, SessionStatus
 from storage.store import Transaction
 
@@ -50,7 +51,7 @@ async def _make_room(service: Service, session: Session) -> Session:
             recording=session.recording_enabled,
             expires_at=service.lifetimes.room_expires_at(session),
         )
-    except ServiceError:  # also a refusal: what was sent before it may yet have its effect
+    except (ServiceError, StorageError):  # also a refusal: what was sent before it may yet have its effect
         await service.store.run(_take_back_later, session)
         raise
     confirmed = await service.store.run(_confirm_room, session, service)

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from sandbox.daily.model import iso
+from server.usecases.rules import LOST_LEAVE
 from tests.clients import EXAMPLE, eventually
 from tests.faults.steps import (
     FAILED_STOP,
+    OF_ROOM,
     STOP,
     Own,
     call,
@@ -147,6 +149,52 @@ def test_a_lost_leave_keeps_no_class_open(own: Own) -> None:
     assert stays(own.rest, room)["sam"][1] is not None
 
 
+def enter_a_minute_ago(own: Own, room: str, user: str) -> dict[str, Any]:
+    """As if they had come then; their connection."""
+    stay = enter(own.rest, own.daily, room, user)
+    eventually(lambda: stays(own.rest, room).get(user, (None,))[0])
+    own.database.execute(f"UPDATE connections SET joined_at = joined_at - interval '61 s' WHERE {OF_ROOM}", [room])
+    return stay
+
+
+def look_thrice(own: Own, room: str) -> None:
+    """Upkeep asks Daily who is in the room."""
+    for _ in range(3):
+        looked = own.daily.calls("GET /rooms/:name/presence")
+
+        def is_looked_at(looked: int = looked) -> bool:
+            make_due(own.database, room)
+            return own.daily.calls("GET /rooms/:name/presence") > looked
+
+        eventually(is_looked_at)
+
+
+def test_presence_that_says_nobody_while_the_meeting_goes_on_closes_no_stay(own: Own) -> None:
+    room = own.rest.create()["roomName"]
+    own.daily.settings(presence_lag=3600)
+    enter_a_minute_ago(own, room, "sam")
+    look_thrice(own, room)
+    assert (stays(own.rest, room)["sam"][1], own.rest.get(room)["status"]) == (None, "live")
+
+
+@pytest.mark.parametrize("odd", [{"remove": ["id"]}, {"set": {"userId": ["sam"]}}], ids=str)
+def test_presence_of_which_nothing_can_be_read_closes_no_stay(own: Own, odd: dict[str, Any]) -> None:
+    room = own.rest.create()["roomName"]
+    own.daily.settings(min_stay=3600)
+    own.daily.odd("participant", room=room, where="answers", **odd)
+    enter_a_minute_ago(own, room, "sam")
+    look_thrice(own, room)
+    assert (stays(own.rest, room)["sam"][1], own.rest.get(room)["status"]) == (None, "live")
+
+
+def test_a_room_is_closed_though_nothing_can_be_read_of_who_is_there(own: Own) -> None:
+    room = own.rest.create()["roomName"]
+    sam = enter(own.rest, own.daily, room, "sam")
+    own.daily.odd("participant", id=sam["session_id"], where="answers", remove=["id"])
+    assert call(own.rest, "delete", room).status_code == 200
+    assert (inside(own.daily, room), room in own.daily.rooms()) == ([], False)
+
+
 def test_a_lost_join_ends_no_class(own: Own) -> None:
     room = own.rest.create()["roomName"]
     own.daily.fault("webhook_drop", type="participant.joined", room=room)
@@ -205,6 +253,18 @@ def test_a_class_that_is_live_for_too_long_ends_with_people_inside_and_they_are_
     eventually_ended(own.rest, own.database, room)
     assert running(own.daily, room) == []
     eventually(lambda: inside(own.daily, room) == [] and room not in own.daily.rooms())
+
+
+def test_an_occupied_class_ends_at_its_longest_duration_by_itself() -> None:
+    """It is not looked at again only when the next leave may have been lost, which is seven seconds later."""
+    empty, longest = 3, 5
+    with own_stack(settings={"EMPTY_TIMEOUT": empty, "MAX_DURATION": longest}) as own:
+        room = own.rest.create()["roomName"]
+        enter(own.rest, own.daily, room, "sam")
+        ended_at = datetime.fromisoformat(ends_at(own, room))
+        row = own.database.execute("SELECT live_at FROM sessions WHERE room_name = %s", [room]).fetchone()
+        assert row is not None
+        assert timedelta(seconds=longest) <= ended_at - row[0] < timedelta(seconds=empty * (1 + LOST_LEAVE))
 
 
 def test_a_class_whose_end_by_a_rule_daily_does_not_take_at_once_ends_all_the_same(own: Own) -> None:
