@@ -17,8 +17,8 @@ from storage.errors import StorageError, StorageUnavailable
 from storage.spans import Span, no_span
 
 QUIET_TURNS = 40
-LONELY_TURNS = 2
-"""The turns after a batch of one, which was most likely a call that nobody came with: forty cost it some 30 µs."""
+LONELY, LONELY_TURNS = 8, 2
+"""The turns after so many batches of one, which were most likely calls that nobody came with: forty cost one 30 µs."""
 MAX_SIZE = 100
 ENOUGH = 16
 """Calls that have come together: they wait for no further ones."""
@@ -50,7 +50,7 @@ class Batcher(Generic[Item, Result]):
         """How many batches there were of each size."""
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._enough = asyncio.Event()
-        self._quiet_turns = LONELY_TURNS
+        self._alone = LONELY
         self._collecting: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -69,13 +69,12 @@ class Batcher(Generic[Item, Result]):
         if self._running:
             patience = PATIENCE if len(self._running) < MAX_RUNNING else None
             await asyncio.wait(self._running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            self._quiet_turns = QUIET_TURNS
         if self._linger:
             await self._wait_for_enough()
         await self._quiet()
         batch, self._waiting = self._waiting[:MAX_SIZE], self._waiting[MAX_SIZE:]
         self.sizes[len(batch)] += 1
-        self._quiet_turns = QUIET_TURNS if len(batch) > 1 else LONELY_TURNS
+        self._alone = 0 if len(batch) > 1 else self._alone + 1
         running, self._collecting = self._collecting, None
         assert running is not None
         self._running.add(running)
@@ -95,15 +94,15 @@ class Batcher(Generic[Item, Result]):
 
     async def _quiet(self) -> None:
         quiet = asyncio.get_running_loop().create_future()
-        self._look(quiet, 0, 0)
+        self._look(quiet, LONELY_TURNS if self._alone >= LONELY else QUIET_TURNS, 0, 0)
         await quiet
 
-    def _look(self, quiet: asyncio.Future[None], size: int, turns: int) -> None:
+    def _look(self, quiet: asyncio.Future[None], enough: int, size: int, turns: int) -> None:
         """Once in each turn of the loop; as a callback, for a coroutine would cost each turn half as much again."""
         grown, size = len(self._waiting) != size, len(self._waiting)
         turns = 0 if grown else turns + 1
-        if turns < self._quiet_turns and size < MAX_SIZE:
-            quiet.get_loop().call_soon(self._look, quiet, size, turns)
+        if turns < enough and size < MAX_SIZE:
+            quiet.get_loop().call_soon(self._look, quiet, enough, size, turns)
         elif not quiet.done():
             quiet.set_result(None)
 

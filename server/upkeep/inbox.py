@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0
 """Seconds between looks at the inbox when nothing was due in it: for what was put off, and what others left."""
-REST = 0.25
+REST = 0.2
 """Seconds after a batch, at the most: the more events the next one has, the less each of them costs."""
 EVENTS = 500
 """That one transaction applies at the most."""
