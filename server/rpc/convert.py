@@ -171,33 +171,35 @@ def session(session: Session) -> pb.LiveSession:
 
 
 def session_row(row: SessionRow) -> pb.LiveSession:
-    return _from_row(row, pb.LiveSession)
+    return _fill(pb.LiveSession(), row)
 
 
 def add_sessions(answer: SessionList, rows: Sequence[SessionRow]) -> None:
     """Made inside the one message: a thousand sessions cost half of what they cost one by one."""
+    add = answer.sessions.add
     for row in rows:
-        _from_row(row, answer.sessions.add)
+        _fill(add(), row)
 
 
-def _from_row(row: SessionRow, make: Callable[..., pb.LiveSession]) -> pb.LiveSession:
-    id, course_id, room_name, status, starts_at, ends_at, created_by, recording, max_participants, created, updated = (
-        row
-    )
-    message = make(
-        id=id,
-        course_id=course_id,
-        room_name=room_name,
-        status=status,
-        created_by=created_by,
-        recording_enabled=recording,
-        max_participants=max_participants,
-    )
+def _fill(message: pb.LiveSession, row: SessionRow) -> pb.LiveSession:
+    (
+        message.id,
+        message.course_id,
+        message.room_name,
+        message.status,
+        starts_at,
+        ends_at,
+        message.created_by,
+        message.recording_enabled,
+        message.max_participants,
+        created_at,
+        updated_at,
+    ) = row
     _set(message.starts_at, starts_at)
     if ends_at is not None:
         _set(message.ends_at, ends_at)
-    _set(message.created_at, created)
-    _set(message.updated_at, updated)
+    _set(message.created_at, created_at)
+    _set(message.updated_at, updated_at)
     return message
 
 
@@ -206,8 +208,8 @@ def time(milliseconds: int) -> datetime:
 
 
 def _set(time: Timestamp, milliseconds: int) -> None:
-    time.seconds, rest = divmod(milliseconds, 1000)
-    if rest:
+    time.seconds = milliseconds // 1000
+    if rest := milliseconds % 1000:
         time.nanos = rest * 1_000_000
 
 
