@@ -1,7 +1,7 @@
 """Between protobuf and the nouns, and the checks of what comes in. Field names in messages are those of REST."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
