@@ -186,15 +186,18 @@ def _fill(message: pb.LiveSession, row: SessionRow) -> pb.LiveSession:
         message.id,
         message.course_id,
         message.room_name,
-        message.status,
+        status,
         starts_at,
         ends_at,
         message.created_by,
         message.recording_enabled,
-        message.max_participants,
+        max_participants,
         created_at,
         updated_at,
     ) = row
+    message.status = status  # type: ignore[assignment]  # protobuf takes a value's name
+    if max_participants is not None:
+        message.max_participants = max_participants
     _set(message.starts_at, starts_at)
     if ends_at is not None:
         _set(message.ends_at, ends_at)
