@@ -151,7 +151,7 @@ async def test_a_session_is_locked_before_stays_that_daily_has_no_record_of_are_
             session = await tx.sessions.by_name(room)
             assert session is not None
             assert database.execute(free, [room]).rowcount == 1
-            await _close_short_stays(tx, session, session.created_at)
+            await _close_short_stays(tx, session, set(), session.created_at)
             assert database.execute(free, [room]).rowcount == 0
     finally:
         await store.close()
