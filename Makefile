@@ -37,7 +37,7 @@ run: $(INSTALLED) ## run the whole stack on this machine; Ctrl-C stops it
 	@exec $(BIN)/python -m sandbox $(ARGS)
 
 test: $(INSTALLED) ## run the tests; ARGS goes to pytest
-	$(BIN)/python -m pytest --numprocesses=4 --dist=loadfile $(ARGS) || \
+	$(BIN)/python -m pytest --numprocesses=6 --dist=loadfile $(ARGS) || \
 		{ [ $$? -eq 1 ] && echo "Once more, alone:" && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS); }
 
 crash-test: $(INSTALLED) ## kill servers and the database under load, then check every row; ARGS goes to it
