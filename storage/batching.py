@@ -58,7 +58,7 @@ class Batcher(Generic[Item, Result]):
         """The item's own result. Raises StorageUnavailable, StorageOverloaded."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._waiting) >= ENOUGH:
+        if len(self._waiting) == ENOUGH:
             self._enough.set()
         if self._collecting is None:
             self._collecting = asyncio.create_task(self._serve())

@@ -36,7 +36,7 @@ WITH look AS (
     WHERE transaction = ANY(ARRAY(SELECT pg_snapshot_xip(last) FROM look))
 )
 SELECT now::text, session_id, revision, at, type, state
-FROM look LEFT JOIN fresh ON (session_id IN (SELECT unnest(%(watched)s::text::uuid[]))) IS TRUE
+FROM look LEFT JOIN fresh ON (session_id IN (SELECT unnest(%(watched)s::uuid[]))) IS TRUE
 ORDER BY session_id, revision
 """
 
@@ -104,8 +104,7 @@ class Events:
         """What was committed in these sessions since the last look, in each in the order of its revisions; and what
         this look is, to be the next one's `since`. The first one, since None, finds nothing. Raises
         StorageUnavailable."""
-        ids = f"{{{','.join(map(str, watched))}}}"  # psycopg would take three times as long to write so many
-        rows = await self._run(COMMITTED, {"since": since, "watched": ids}, SHORT)
+        rows = await self._run(COMMITTED, {"since": since, "watched": list(watched)}, SHORT)
         return rows[0][0], [session_event(*event) for _, *event in rows if event[0] is not None]
 
     async def forget(self, events: int) -> int:

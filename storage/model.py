@@ -142,8 +142,8 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
-    """The participant whom a room knows by this id."""
+class Permitted:
+    """A participant, by the id inside Daily, and what they may do."""
 
     id: UUID
     session_id: UUID
@@ -151,19 +151,19 @@ class Recognised:
     was_kicked: bool
     mic_allowed: bool
     camera_allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised(Permitted):
+    """Whom a room knows by that id."""
+
     has_name: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Moderated:
+class Moderated(Permitted):
     """A participant as Daily must know them."""
 
-    id: UUID
-    session_id: UUID
-    daily_user_id: str
-    was_kicked: bool
-    mic_allowed: bool
-    camera_allowed: bool
     unsettled_at: datetime | None
     """Since when it is not certain that Daily knows."""
     all_sent: bool

@@ -110,11 +110,12 @@ async def who_came(tx: Transaction, joins: Sequence[tuple[UUID, Joined]], people
     removed, changed = set(), set()
     for session_id, join in joins:
         one = known.get((session_id, join.stay.user_id))
-        if one is not None and one.was_kicked:
-            removed.add(one)
-        elif one is None or (join.can_send is None and session_id in unchanged):
+        if one is None:
             continue
-        elif not join.may_send(mic_allowed=one.mic_allowed, camera_allowed=one.camera_allowed):
+        may_differ = join.can_send is not None or session_id not in unchanged
+        if one.was_kicked:
+            removed.add(one)
+        elif may_differ and not join.may_send(mic_allowed=one.mic_allowed, camera_allowed=one.camera_allowed):
             changed.add(one)
     if removed:
         await tx.moderations.watch([one.id for one in removed], TOKEN_LIFE)
