@@ -1,17 +1,19 @@
 """The real stack, started once by the sandbox's own code, and what the tests drive it with."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
 import httpx
 import psycopg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
 from tests import parts as bare_parts
 from tests.clients import DailyControl, Rest, daily_control, http_client, new_stack
+from tests.wire import Wire, wire
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,6 +54,28 @@ def rest(stack: Stack, http: httpx.Client) -> Rest:
 def daily(stack: Stack) -> Iterator[DailyControl]:
     with daily_control(stack) as control:
         yield control
+
+
+@pytest.fixture(scope="module")
+async def served() -> AsyncIterator[Wire]:
+    """Daily.co at the wire, for tests without a stack."""
+    async with wire() as daily:
+        yield daily
+
+
+@pytest.fixture
+def at_daily(served: Wire) -> Wire:
+    served.forget()
+    return served
+
+
+@pytest.fixture
+async def connection(stack: Stack) -> AsyncIterator[AsyncConnection]:
+    """A transaction that is rolled back."""
+    engine = create_async_engine(stack.database_url.replace("postgresql://", "postgresql+psycopg://"))
+    async with engine.connect() as connection:
+        yield connection
+    await engine.dispose()
 
 
 @pytest.fixture

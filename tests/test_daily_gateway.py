@@ -23,7 +23,7 @@ from storage.budgets import Budgets
 from storage.errors import StorageUnavailable
 from storage.model import Role
 from tests.parts import Parts
-from tests.wire import KEY, Wire, budgets, client, until, wire
+from tests.wire import KEY, Wire, budgets, client, until
 
 LIMITS = {"default": (100, 5.0), "deletes": (50, 30.0), "recordings": (50, 30.0), "starts": (5, 5.0)}
 """Requests that Daily takes, and in how many seconds."""
@@ -36,18 +36,6 @@ def database(parts: Parts) -> Iterator[psycopg.Connection]:
     with psycopg.connect(parts.database_url, autocommit=True) as connection:
         connection.execute("TRUNCATE daily_budgets, daily_domains")
         yield connection
-
-
-@pytest.fixture(scope="module")
-async def served() -> AsyncIterator[Wire]:
-    async with wire() as daily:
-        yield daily
-
-
-@pytest.fixture
-def at_daily(served: Wire) -> Wire:
-    served.forget()
-    return served
 
 
 @pytest.fixture

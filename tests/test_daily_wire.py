@@ -21,7 +21,7 @@ from server.errors import Unavailable
 from storage.model import Role
 from tests.clients import DailyControl, http_client
 from tests.parts import API_KEY, Parts
-from tests.wire import KEY, Wire, client, wire
+from tests.wire import KEY, Wire, client
 
 AT = 1766761200
 NOON = datetime(2025, 12, 26, 15, tzinfo=UTC)
@@ -47,18 +47,6 @@ INSTANCE = UUID(int=7)
 def _nothing_spent(parts: Parts) -> None:
     with psycopg.connect(parts.database_url, autocommit=True) as connection:
         connection.execute("TRUNCATE daily_budgets, daily_domains")
-
-
-@pytest.fixture(scope="module")
-async def served() -> AsyncIterator[Wire]:
-    async with wire() as daily:
-        yield daily
-
-
-@pytest.fixture
-def at_daily(served: Wire) -> Wire:
-    served.forget()
-    return served
 
 
 @pytest.fixture

@@ -1,15 +1,14 @@
 """What makes an item due is never lost to whoever is at work on it: their lease is no longer theirs, whenever it would
 have ended, and they cannot put off what they have not seen."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Table, insert, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sandbox.stack import Stack
 from storage.meetings import Meetings
 from storage.moderation import Moderations
 from storage.queue import TABLE_OF, Line, Queue
@@ -19,15 +18,6 @@ from storage.tables import meetings, moderations, outboxes, sessions
 LEASE = timedelta(seconds=17)
 SOON, LATER = timedelta(seconds=8), timedelta(minutes=15)
 LONG_AGO, NOW = datetime(1999, 1, 1, tzinfo=UTC), datetime.now(UTC)
-
-
-@pytest.fixture
-async def connection(stack: Stack) -> AsyncIterator[AsyncConnection]:
-    """A transaction that is rolled back."""
-    engine = create_async_engine(stack.database_url.replace("postgresql://", "postgresql+psycopg://"))
-    async with engine.connect() as connection:
-        yield connection
-    await engine.dispose()
 
 
 async def new_session(connection: AsyncConnection, status: str, due_at: datetime | None) -> UUID:

@@ -1,7 +1,7 @@
 """What the database refuses by itself, whatever the code does; and that each hot query has its index."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,9 +10,8 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sandbox.stack import Stack
 from storage.attendance import Attendance
 from storage.deliveries import Deliveries
 from storage.hot import ADMIT, BY_NAMES, LISTS
@@ -169,14 +168,6 @@ def test_what_belongs_to_a_session_goes_with_it(rows: Rows, database: psycopg.Co
     for table in ("recordings", "participants", "connections"):
         query = sql.SQL("SELECT count(*) FROM {} WHERE session_id = %s").format(sql.Identifier(table))
         assert database.execute(query, [session]).fetchone() == (0,)
-
-
-@pytest.fixture
-async def connection(stack: Stack) -> AsyncIterator[AsyncConnection]:
-    engine = create_async_engine(stack.database_url.replace("postgresql://", "postgresql+psycopg://"))
-    async with engine.connect() as connection:
-        yield connection
-    await engine.dispose()
 
 
 SOME_ID = UUID(int=1)

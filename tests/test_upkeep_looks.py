@@ -26,7 +26,7 @@ from storage.store import Transaction
 from tests.databases import migrated
 from tests.events import event
 from tests.parts import Parts
-from tests.wire import KEY, Wire, until, wire
+from tests.wire import KEY, Wire, until
 
 DAY = 24 * 3600
 INSTANCE = UUID(int=7)
@@ -43,18 +43,6 @@ def database(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("TRUNCATE sessions, chores, daily_events CASCADE")
         yield connection
-
-
-@pytest.fixture(scope="module")
-async def served() -> AsyncIterator[Wire]:
-    async with wire() as daily:
-        yield daily
-
-
-@pytest.fixture
-def at_daily(served: Wire) -> Wire:
-    served.forget()
-    return served
 
 
 @pytest.fixture

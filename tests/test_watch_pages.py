@@ -12,7 +12,7 @@ import pytest
 from live_sessions.v1.service_pb2_grpc import LiveSessionsStub
 from sandbox.stack import Stack
 from tests import chromium
-from tests.chromium import Browser
+from tests.chromium import Browser, Window
 from tests.clients import Rest, bearer, eventually, http_client, new_stack, servers_in_use
 
 ME = "page-ada"
@@ -64,6 +64,14 @@ def end(rest: Rest, room: str) -> None:
     assert rest.call("DELETE", f"/sessions/{room}", ME).status_code == 200
 
 
+def page_with_the_fetch(own: Stack, repository: Path, browser: Browser) -> Window:
+    """It has `follow` of the documentation."""
+    page = browser.window()
+    page.go(f"{own.rest_url}/")
+    page.run(f"{example(repository / 'docs' / 'calling.md', 'js', 'TextDecoderStream')}; 0")
+    return page
+
+
 @needs_chromium
 def test_the_page_of_the_readme_shows_a_class_until_its_end_and_over_a_restart(
     own: Stack, own_rest: Rest, repository: Path, browser: Browser, room: str
@@ -91,12 +99,10 @@ def test_the_page_of_the_readme_shows_a_class_until_its_end_and_over_a_restart(
 def test_the_fetch_of_the_documentation_follows_with_a_token_to_the_end_and_over_a_restart(
     own: Stack, own_rest: Rest, repository: Path, browser: Browser, room: str
 ) -> None:
-    page = browser.window()
-    script = example(repository / "docs" / "calling.md", "js", "TextDecoderStream")
-    page.go(f"{own.rest_url}/")
+    page = page_with_the_fetch(own, repository, browser)
     page.run("delete ReadableStream.prototype[Symbol.asyncIterator]")  # which not every browser has
     page.run(
-        f"{script}; window.told = []; window.ended = null; follow('/sessions/{room}/events', '{own_rest.token(ME)}',"
+        f"window.told = []; window.ended = null; follow('/sessions/{room}/events', '{own_rest.token(ME)}',"
         " (event) => { if (!event.heartbeat) told.push([event.revision, Object.keys(event)[2]]); })"
         ".then((status) => { ended = status; }); 0"
     )
@@ -117,11 +123,9 @@ def test_the_fetch_of_the_documentation_follows_with_a_token_to_the_end_and_over
 def test_what_a_page_does_wrong_itself_ends_the_fetch_of_the_documentation(
     own: Stack, own_rest: Rest, repository: Path, browser: Browser, room: str
 ) -> None:
-    page = browser.window()
-    script = example(repository / "docs" / "calling.md", "js", "TextDecoderStream")
-    page.go(f"{own.rest_url}/")
+    page = page_with_the_fetch(own, repository, browser)
     page.run(
-        f"{script}; follow('/sessions/{room}/events', '{own_rest.token(ME)}', () => {{ throw Error('ours') }})"
+        f"follow('/sessions/{room}/events', '{own_rest.token(ME)}', () => {{ throw Error('ours') }})"
         ".catch((problem) => { window.thrown = problem.message; }); 0"
     )
     eventually(lambda: page.run("window.thrown") == "ours")
